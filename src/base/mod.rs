@@ -1,0 +1,10 @@
+//! Words and numbers that every other folder uses. No I/O, no clock, no randomness of its own.
+//!
+//! Reading order: `ids` (numbers that cannot be mixed up), `slot` (key -> slot -> partition -> shard),
+//! `time` (the time as an argument), `text` (Redis' number and pattern rules), `rng` (seeded generator).
+
+pub mod ids;
+pub mod rng;
+pub mod slot;
+pub mod text;
+pub mod time;

@@ -1,0 +1,1 @@
+//! Redis' rules for numbers and patterns in text.

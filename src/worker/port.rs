@@ -1,0 +1,96 @@
+//! What a worker and the world say to each other. The runtime (or the simulator) calls a [`Core`]; a core never
+//! calls out, it leaves [`Action`]s, output bytes and batches to be fetched at the end of the tick.
+
+use crate::base::ids::{ConnId, ShardId};
+use crate::base::time::Now;
+
+/// Everything one core decides. All calls run to completion; none blocks, sleeps or does I/O.
+pub trait Core {
+    /// What crosses the mesh to another core of this node: all that was found for it in one tick.
+    type Batch: Send + 'static;
+
+    /// A client connected. `local` tells a Unix socket or loopback address from others (protected mode).
+    fn accepted(&mut self, conn: ConnId, peer: &Endpoint, now: Now);
+
+    /// A [`Action::Dial`] ended: connected as `conn`, or failed with a one-line reason.
+    fn dialed(&mut self, dial: DialId, result: Result<(ConnId, Endpoint), String>, now: Now);
+
+    /// Bytes arrived. They may be of any length and cut anywhere; the slice is only valid during the call.
+    fn data(&mut self, conn: ConnId, bytes: &[u8], now: Now);
+
+    /// The kernel took `bytes` of this connection's output (slow readers are judged by what is still unsent).
+    fn sent(&mut self, conn: ConnId, bytes: usize, now: Now);
+
+    /// The peer closed its sending side (`half` true: replies may still be delivered) or the connection is gone.
+    fn closed(&mut self, conn: ConnId, half: bool, now: Now);
+
+    /// A batch from another core. Never refused: bounds are kept by the sender.
+    fn receive(&mut self, from: ShardId, batch: Self::Batch, now: Now);
+
+    /// Periodic work, called about every 100 ms and whenever [`Core::wake_at_us`] is reached. Bounded to 200 us.
+    fn tick(&mut self, now: Now);
+
+    /// Bounded background work (expiry, snapshot slices, collection). Called once per pump round while it answers
+    /// true; each call takes at most 200 us.
+    fn background(&mut self, now: Now) -> bool;
+
+    /// When, on `Now::mono_us`, `tick` must be called at the latest. `u64::MAX`: no wish.
+    fn wake_at_us(&self) -> u64;
+
+    /// Moves the list of connections that have gained output since the last call into `into`.
+    fn take_dirty(&mut self, into: &mut Vec<ConnId>);
+
+    /// Swaps the connection's output with `empty` (an empty buffer whose capacity is reused).
+    /// `empty` stays empty when the connection has none or is unknown.
+    fn take_output(&mut self, conn: ConnId, empty: &mut Vec<u8>);
+
+    /// The batch for `to`, if anything was found for it. Called once per tick and target while the ring to it has
+    /// room; while it has none the core keeps collecting and the runtime stops reading sockets.
+    fn take_batch(&mut self, to: ShardId) -> Option<Self::Batch>;
+
+    /// Moves what the core asks of the world into `into`, in order.
+    fn take_actions(&mut self, into: &mut Vec<Action>);
+}
+
+/// Numbers a dial so that its end can be told from others'.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct DialId(pub u64);
+
+/// The two ends of a connection as text and facts a core needs.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Endpoint {
+    /// `ip:port` (IPv6 in brackets), or the path of a Unix socket followed by `:0`, as CLIENT LIST prints `addr`.
+    pub remote: String,
+    /// The same for our end, as CLIENT LIST prints `laddr`.
+    pub local: String,
+    /// The remote end is a Unix socket or a loopback address.
+    pub is_local: bool,
+    /// The file descriptor, for CLIENT LIST only.
+    pub fd: i32,
+}
+
+/// What a core asks of the world.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Action {
+    /// Send what is already in the output, then close.
+    CloseAfterFlush(ConnId),
+    /// Close at once; unsent output is dropped.
+    Close(ConnId),
+    /// Stop delivering this connection's bytes (its kernel buffer fills and the sender feels it).
+    PauseReading(ConnId),
+    /// Deliver again.
+    ResumeReading(ConnId),
+    /// Resolve and connect beside the data path, giving up after `timeout_ms`; answered by [`Core::dialed`].
+    Dial {
+        /// Comes back in the answer.
+        dial: DialId,
+        /// Name or address.
+        host: String,
+        /// TCP port.
+        port: u16,
+        /// Bound on resolving and connecting together.
+        timeout_ms: u64,
+    },
+    /// Stop the process with this exit code once outputs are flushed.
+    Exit(i32),
+}
