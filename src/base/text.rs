@@ -477,3 +477,7 @@ fn hex_digit(byte: u8) -> u8 {
 fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | 0x0b | 0x0c | b'\r')
 }
+
+#[cfg(test)]
+#[path = "text_tests.rs"]
+mod tests;

@@ -234,11 +234,18 @@ impl Parser {
     #[inline]
     pub fn next(&mut self, buf: &[u8], limits: &Limits, argv: &mut Argv) -> Result<Parsed, ProtocolError> {
         argv.clear();
-        match buf.first() {
-            Some(b'*') => self.next_array(buf, limits, argv),
-            Some(_) => self.next_inline(buf, limits, argv),
+        // Nothing behind the limit is looked at, so that the outcome is the same however much has arrived.
+        let bytes_max = limits.query_bytes_max.min(u32::MAX as usize);
+        let within = &buf[..buf.len().min(bytes_max)];
+        let parsed = match within.first() {
+            Some(b'*') => self.next_array(within, limits, argv),
+            Some(_) => self.next_inline(within, argv),
             None => Ok(Parsed::Incomplete),
+        };
+        if matches!(parsed, Ok(Parsed::Incomplete)) && buf.len().max(self.wanted) > bytes_max {
+            return Err(ProtocolError::QueryTooBig);
         }
+        parsed
     }
 
     /// After `Incomplete`: how many bytes the buffer must hold before calling again can get further, or 0 when that
@@ -249,8 +256,6 @@ impl Parser {
     }
 
     fn next_array(&mut self, buf: &[u8], limits: &Limits, argv: &mut Argv) -> Result<Parsed, ProtocolError> {
-        let bytes_max = limits.query_bytes_max.min(u32::MAX as usize);
-        let bytes_usable = buf.len().min(bytes_max);
         if self.at == 0 {
             match self.read_count(buf, limits)? {
                 None => return Ok(Parsed::Incomplete),
@@ -276,20 +281,19 @@ impl Parser {
                     Some(found) => found,
                     None => {
                         self.wanted = 0;
-                        return self.park(at, args_left, bytes_max, buf, argv);
+                        self.park(at, args_left, argv);
+                        return Ok(Parsed::Incomplete);
                     }
                 },
             };
             // The two bytes after an argument are skipped unread, as Redis does: clients exist that send others.
             let end = body + len + 2;
-            if end > bytes_usable {
-                if end > bytes_max {
-                    return Err(ProtocolError::QueryTooBig);
-                }
+            if end > buf.len() {
                 self.wanted = end;
-                return self.park(at, args_left, bytes_max, buf, argv);
+                self.park(at, args_left, argv);
+                return Ok(Parsed::Incomplete);
             }
-            // Both fit: `end` is at most `bytes_max`, which is at most u32::MAX.
+            // Both fit: `next` cut the buffer at u32::MAX.
             argv.spans.push(Span { start: body as u32, len: len as u32 });
             at = end;
             args_left -= 1;
@@ -367,22 +371,12 @@ impl Parser {
     }
 
     /// Remembers how far the current command has been read.
-    fn park(
-        &mut self,
-        at: usize,
-        args_left: usize,
-        bytes_max: usize,
-        buf: &[u8],
-        argv: &mut Argv,
-    ) -> Result<Parsed, ProtocolError> {
-        if buf.len() > bytes_max {
-            return Err(ProtocolError::QueryTooBig);
-        }
+    #[cold]
+    fn park(&mut self, at: usize, args_left: usize, argv: &mut Argv) {
         self.at = at;
         self.args_left = args_left;
         std::mem::swap(&mut argv.spans, &mut self.parked);
         argv.spans.clear();
-        Ok(Parsed::Incomplete)
     }
 
     /// Back to the start of a command.
@@ -397,14 +391,11 @@ impl Parser {
     }
 
     #[cold]
-    fn next_inline(&mut self, buf: &[u8], limits: &Limits, argv: &mut Argv) -> Result<Parsed, ProtocolError> {
+    fn next_inline(&mut self, buf: &[u8], argv: &mut Argv) -> Result<Parsed, ProtocolError> {
         let found = buf[self.scanned.min(buf.len())..].iter().position(|&byte| byte == b'\n');
         let end = found.map_or(buf.len(), |i| self.scanned + i);
         if end > LINE_BYTES_MAX {
             return Err(ProtocolError::InlineTooBig);
-        }
-        if end > limits.query_bytes_max {
-            return Err(ProtocolError::QueryTooBig);
         }
         if found.is_none() {
             self.scanned = end;
@@ -462,30 +453,5 @@ fn short_length(buf: &[u8], at: usize) -> Option<(usize, usize)> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn all(buf: &[u8]) -> Result<Vec<Vec<Vec<u8>>>, ProtocolError> {
-        let (mut parser, mut argv, limits) = (Parser::new(), Argv::new(), Limits::default());
-        let (mut at, mut commands) = (0, Vec::new());
-        loop {
-            match parser.next(&buf[at..], &limits, &mut argv)? {
-                Parsed::Command { consumed } => {
-                    commands.push(argv.iter(&buf[at..]).map(<[u8]>::to_vec).collect());
-                    at += consumed;
-                }
-                Parsed::Empty { consumed } => at += consumed,
-                Parsed::Incomplete => return Ok(commands),
-            }
-        }
-    }
-
-    #[test]
-    fn a_pipeline_of_arrays_and_lines_is_read_in_order() {
-        let commands =
-            all(b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\nset k \"a\\x41\"\r\n\r\n*0\r\n*1\r\n$4\r\nPING\r\n").unwrap();
-        let words: Vec<Vec<&str>> =
-            commands.iter().map(|c| c.iter().map(|a| std::str::from_utf8(a).unwrap()).collect()).collect();
-        assert_eq!(words, [vec!["GET", "k"], vec!["set", "k", "aA"], vec!["PING"]]);
-    }
-}
+#[path = "parse_tests.rs"]
+mod tests;

@@ -91,6 +91,9 @@ impl<'a> Cursor<'a> {
             return Err(Stop::Malformed(start));
         }
         let kind = *self.buf.get(self.at).ok_or(Stop::Short)?;
+        if !b"+-:$*%~>,#_=!(|".contains(&kind) {
+            return Err(Stop::Malformed(start));
+        }
         self.at += 1;
         let line = self.line()?;
         let bad = Stop::Malformed(start);

@@ -36,7 +36,10 @@ pub struct Hole {
 
 /// An end of the output to return to: see `Reply::truncate`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Mark(usize);
+pub struct Mark {
+    at: usize,
+    holes_open: u32,
+}
 
 impl<'a> Reply<'a> {
     /// Appends to `out`, which may hold earlier replies.
@@ -266,15 +269,15 @@ impl<'a> Reply<'a> {
 
     /// The present end of the output.
     pub fn mark(&self) -> Mark {
-        Mark(self.out.len())
+        Mark { at: self.out.len(), holes_open: self.holes_open }
     }
 
     /// Discards everything written since `mark`, holes included: what a handler wrote before it failed. `mark` must
     /// come from this reply.
     pub fn truncate(&mut self, mark: Mark) {
-        debug_assert!(mark.0 <= self.out.len());
-        self.out.truncate(mark.0);
-        self.holes_open = 0;
+        debug_assert!(mark.at <= self.out.len() && mark.holes_open <= self.holes_open);
+        self.out.truncate(mark.at);
+        self.holes_open = mark.holes_open;
     }
 
     fn hole(&mut self, prefix: u8, factor: usize) -> Hole {
@@ -337,3 +340,7 @@ fn append_length(out: &mut Vec<u8>, prefix: u8, len: usize) {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "write_tests.rs"]
+mod tests;
