@@ -140,17 +140,20 @@ pub fn write_i64(out: &mut Vec<u8>, n: i64) {
     out.extend_from_slice(digits.format(n).as_bytes());
 }
 
-/// The text of a floating-point number, in memory that can be used again and again.
-#[derive(Debug, Default)]
+/// The text of a floating-point number, on the stack.
+#[derive(Clone, Debug)]
 pub struct FloatBuffer {
-    text: String,
-    digits: String,
+    text: StackText<FLOAT_BYTES_MAX>,
 }
 
+/// The longest text either form passes through: the smallest double with all its zeros and 17 digits.
+const FLOAT_BYTES_MAX: usize = 352;
+
 impl FloatBuffer {
-    /// An empty buffer; allocates at the first number.
+    /// An empty buffer.
+    #[inline]
     pub fn new() -> Self {
-        Self::default()
+        Self { text: StackText::new() }
     }
 
     /// The form of scores and other doubles in replies, as `d2string` of Redis 7.2: integers in full up to 2^62,
@@ -172,75 +175,124 @@ impl FloatBuffer {
         } else {
             self.format_shortest(n);
         }
-        &self.text
+        self.text.as_str()
     }
 
     /// The form INCRBYFLOAT stores and answers, as `ld2string` of Redis 7.2 in its human mode: never an exponent, at
     /// most 17 decimals, no trailing zeros (`10.6`, `5200`, `3`), and no `-0`.
     pub fn format_f64(&mut self, n: f64) -> &str {
-        self.text.clear();
         if n.is_nan() || n.is_infinite() {
             return self.format_double(n);
         }
         // Redis prints 17 decimals of an 80-bit number, whose error lies beyond them. A double's does not: its 17
         // decimals would turn 10.6 into 10.59999999999999964. The shortest text that reads back as the same double
         // is what the user typed.
-        write!(self.text, "{n}").expect("a String takes any text");
-        let decimals = self.text.find('.').map_or(0, |point| self.text.len() - point - 1);
+        self.text.clear();
+        write!(self.text, "{n}").expect("FLOAT_BYTES_MAX holds any double");
+        let text = self.text.as_str();
+        let decimals = text.find('.').map_or(0, |point| text.len() - point - 1);
         if decimals > 17 {
             self.text.clear();
-            write!(self.text, "{n:.17}").expect("a String takes any text");
-            let end = self.text.trim_end_matches('0').trim_end_matches('.').len();
-            self.text.truncate(end);
+            write!(self.text, "{n:.17}").expect("FLOAT_BYTES_MAX holds any double");
+            self.text.len = self.text.as_str().trim_end_matches('0').trim_end_matches('.').len();
         }
-        if self.text == "-0" {
-            self.text.remove(0);
+        match self.text.as_str() {
+            "-0" => "0",
+            text => text,
         }
-        &self.text
     }
 
     /// The layout of fpconv, which Redis 7.2 prints doubles with.
     fn format_shortest(&mut self, n: f64) {
-        self.digits.clear();
-        write!(self.digits, "{:e}", n.abs()).expect("a String takes any text");
+        let mut scientific = StackText::<32>::new();
+        write!(scientific, "{:e}", n.abs()).expect("17 digits, a point and an exponent are less than 32 bytes");
         // "d.ddde-7" or "de7".
-        let (mantissa, exponent) = self.digits.split_once('e').expect("the form has an exponent");
+        let (mantissa, exponent) = scientific.as_str().split_once('e').expect("the form has an exponent");
         let exponent: i32 = exponent.parse().expect("the exponent is a number");
-        let mut digits = [0u8; 24];
-        let mut count = 0;
-        for digit in mantissa.bytes().filter(u8::is_ascii_digit) {
-            digits[count] = digit;
-            count += 1;
-        }
-        let digits = std::str::from_utf8(&digits[..count]).expect("digits are text");
+        let (first, others) = mantissa.split_at(1);
+        let others = others.strip_prefix('.').unwrap_or(others);
+        let count = 1 + others.len() as i32;
         let text = &mut self.text;
         if n < 0.0 {
-            text.push('-');
+            text.push_str("-");
         }
-        // The number is `digits` times ten to the `scale`.
-        let scale = exponent - (count as i32 - 1);
-        if scale >= 0 && exponent.abs() < count as i32 + 7 {
-            text.push_str(digits);
-            text.extend(std::iter::repeat_n('0', scale as usize));
+        // The number is its `count` digits, read as an integer, times ten to the `scale`.
+        let scale = exponent - (count - 1);
+        if scale >= 0 && exponent.abs() < count + 7 {
+            text.push_str(first);
+            text.push_str(others);
+            text.push_zeros(scale);
         } else if scale < 0 && (scale > -7 || exponent.abs() < 4) {
-            let point = count as i32 + scale;
-            if point <= 0 {
+            if exponent < 0 {
                 text.push_str("0.");
-                text.extend(std::iter::repeat_n('0', -point as usize));
-                text.push_str(digits);
+                text.push_zeros(-exponent - 1);
+                text.push_str(first);
+                text.push_str(others);
             } else {
-                text.push_str(&digits[..point as usize]);
-                text.push('.');
-                text.push_str(&digits[point as usize..]);
+                text.push_str(first);
+                text.push_str(&others[..exponent as usize]);
+                text.push_str(".");
+                text.push_str(&others[exponent as usize..]);
             }
         } else {
-            text.push_str(&digits[..1]);
-            if count > 1 {
-                text.push('.');
-                text.push_str(&digits[1..]);
+            text.push_str(first);
+            if !others.is_empty() {
+                text.push_str(".");
+                text.push_str(others);
             }
-            write!(text, "e{exponent:+}").expect("a String takes any text");
+            text.push_str(if exponent < 0 { "e-" } else { "e+" });
+            let mut digits = itoa::Buffer::new();
+            text.push_str(digits.format(exponent.unsigned_abs()));
         }
+    }
+}
+
+impl Default for FloatBuffer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Text of at most `N` bytes without an allocation.
+#[derive(Clone, Debug)]
+struct StackText<const N: usize> {
+    bytes: [u8; N],
+    len: usize,
+}
+
+impl<const N: usize> StackText<N> {
+    fn new() -> Self {
+        Self { bytes: [0; N], len: 0 }
+    }
+
+    fn clear(&mut self) {
+        self.len = 0;
+    }
+
+    fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.bytes[..self.len]).expect("only whole strings are pushed")
+    }
+
+    fn push_str(&mut self, text: &str) {
+        self.bytes[self.len..self.len + text.len()].copy_from_slice(text.as_bytes());
+        self.len += text.len();
+    }
+
+    /// `count` is at least 0.
+    fn push_zeros(&mut self, count: i32) {
+        let end = self.len + count as usize;
+        self.bytes[self.len..end].fill(b'0');
+        self.len = end;
+    }
+}
+
+impl<const N: usize> std::fmt::Write for StackText<N> {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        if text.len() > N - self.len {
+            return Err(std::fmt::Error);
+        }
+        self.push_str(text);
+        Ok(())
     }
 }
 

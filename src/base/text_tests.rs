@@ -91,11 +91,15 @@ fn incrbyfloat_text_has_no_exponent_and_no_trailing_zeros() {
         (1e21, "1000000000000000000000"),
         (1.0 / 3.0, "0.3333333333333333"),
         (1e-5 / 3.0, "0.00000333333333333"),
+        (-5e-324, "0"),
         (f64::INFINITY, "inf"),
         (f64::NEG_INFINITY, "-inf"),
     ] {
         assert_eq!(format_f64(n), expected);
     }
+    // The longest texts fit.
+    assert_eq!(format_f64(-f64::MAX).len(), 310);
+    assert_eq!(format_f64(-2.225_073_858_507_201e-308), "0");
 }
 
 #[test]
