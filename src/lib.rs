@@ -5,3 +5,4 @@ pub mod config;
 pub mod merge;
 pub mod resp;
 pub mod runtime;
+pub mod store;
