@@ -3,12 +3,15 @@
 //! Reading order: [`Config`] below, then `values` (kinds of value). No I/O happens here: files come in and go out as
 //! bytes, so that every path can be tested without one.
 
+pub mod load;
+mod noted;
+pub mod option;
+pub mod options;
+mod several;
 pub mod values;
 
-use std::collections::BTreeMap;
-
 use values::{
-    Allowed, BufferLimit, BufferLimits, KeyspaceEvents, LogFormat, LogLevel, MaxmemoryPolicy, SavePoint, Secret,
+    Allowed, BufferLimit, BufferLimits, KeyspaceEvents, LogFormat, LogLevel, MaxmemoryPolicy, Noted, SavePoint, Secret,
     Supervised, SyslogFacility,
 };
 
@@ -181,7 +184,7 @@ pub struct Config {
     /// Absolute path of the file we were started with, as INFO shows it; empty for none. Set by `main`.
     pub config_file: String,
     /// What was given for options that are accepted but have no meaning here, for CONFIG GET and CONFIG REWRITE.
-    pub noted: BTreeMap<&'static str, Vec<u8>>,
+    pub noted: Noted,
 }
 
 impl Default for Config {
@@ -267,7 +270,7 @@ impl Default for Config {
             zset_max_listpack_entries: 128,
             zset_max_listpack_value: 64,
             config_file: String::new(),
-            noted: BTreeMap::new(),
+            noted: Noted::default(),
         }
     }
 }

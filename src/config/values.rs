@@ -1,5 +1,6 @@
 //! The kinds of value an option can have that plain Rust types do not say.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// Declares an enum whose variants are the words of an option, in the order error messages list them.
@@ -152,6 +153,24 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// What was given for options that have no effect here. `Debug` shows the names only: passwords of key files are among
+/// the values.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Noted(pub(super) BTreeMap<&'static str, Vec<u8>>);
+
+impl Noted {
+    /// The value given for an option, unless that is its default.
+    pub fn get(&self, name: &str) -> Option<&[u8]> {
+        self.0.get(name).map(Vec::as_slice)
+    }
+}
+
+impl fmt::Debug for Noted {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
 /// Save a snapshot when at least `changes` writes were made and `seconds` have passed since the last one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SavePoint {
@@ -183,9 +202,13 @@ pub struct BufferLimits {
     pub pubsub: BufferLimit,
 }
 
-/// Which keyspace events are published: one bit per letter of `notify-keyspace-events`.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct KeyspaceEvents(u32);
+/// Which keyspace events are published: one bit per letter of `notify-keyspace-events`, and the letters as Redis
+/// prints them.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct KeyspaceEvents {
+    bits: u32,
+    text: String,
+}
 
 impl KeyspaceEvents {
     /// `A` stands for all of these; the others must be named.
@@ -194,47 +217,36 @@ impl KeyspaceEvents {
 
     /// Reads the letters, in any order. `None` when one has no meaning.
     pub fn parse(letters: &str) -> Option<Self> {
-        let mut events = Self::default();
+        let all: u32 = Self::ALL.chars().filter_map(Self::bit).sum();
+        let mut bits = 0;
         for letter in letters.chars() {
-            match letter {
-                'A' => events.0 |= Self::bits_of(Self::ALL)?,
-                other => events.0 |= Self::bit(other)?,
-            }
+            bits |= if letter == 'A' { all } else { Self::bit(letter)? };
         }
-        Some(events)
+        let is_all = bits & all == all;
+        let named = |&letter: &char| {
+            Self::bit(letter).is_some_and(|bit| bits & bit != 0) && !(is_all && Self::ALL.contains(letter))
+        };
+        let text = is_all.then_some('A').into_iter().chain(Self::LETTERS.chars().filter(named)).collect();
+        Some(Self { bits, text })
     }
 
     /// True when events of this letter (`g`, `$`, `x`, `K`, …) are asked for.
-    pub fn has(self, letter: char) -> bool {
-        Self::bit(letter).is_some_and(|bit| self.0 & bit != 0)
+    pub fn has(&self, letter: char) -> bool {
+        Self::bit(letter).is_some_and(|bit| self.bits & bit != 0)
     }
 
     /// True when nothing is published: no class, or neither `K` nor `E`.
-    pub fn is_silent(self) -> bool {
+    pub fn is_silent(&self) -> bool {
         !(self.has('K') || self.has('E'))
+    }
+
+    /// The letters as Redis prints them.
+    pub fn text(&self) -> &str {
+        &self.text
     }
 
     fn bit(letter: char) -> Option<u32> {
         Self::LETTERS.find(letter).map(|at| 1 << at)
-    }
-
-    fn bits_of(letters: &str) -> Option<u32> {
-        letters.chars().map(Self::bit).sum()
-    }
-}
-
-impl fmt::Display for KeyspaceEvents {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let all = Self::bits_of(Self::ALL).is_some_and(|all| self.0 & all == all);
-        if all {
-            out.write_str("A")?;
-        }
-        for letter in Self::LETTERS.chars().filter(|&letter| self.has(letter)) {
-            if !(all && Self::ALL.contains(letter)) {
-                write!(out, "{letter}")?;
-            }
-        }
-        Ok(())
     }
 }
 
@@ -251,7 +263,7 @@ mod tests {
     #[test]
     fn keyspace_events_print_as_redis_prints_them() {
         for (given, printed) in [("", ""), ("KEA", "AKE"), ("g$lshzxetd", "A"), ("Kx", "xK"), ("AKEmn", "AKEmn")] {
-            assert_eq!(KeyspaceEvents::parse(given).expect(given).to_string(), printed);
+            assert_eq!(KeyspaceEvents::parse(given).expect(given).text(), printed);
         }
         assert_eq!(KeyspaceEvents::parse("Kq"), None);
         assert!(KeyspaceEvents::parse("A").expect("a letter").is_silent());
