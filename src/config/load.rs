@@ -54,14 +54,14 @@ impl std::error::Error for ConfigError {}
 pub type File = (String, Vec<u8>);
 
 /// Reads the files an `include` line names: one path, or a pattern that may match none.
-pub type ReadIncluded<'a> = dyn FnMut(&str) -> Result<Vec<File>, String> + 'a;
+pub type ReadIncluded<'a> = &'a mut dyn FnMut(&str) -> Result<Vec<File>, String>;
 
 /// Collects lines; see the head of the file.
 pub struct Loader<'a> {
     config: Config,
     notes: Vec<Note>,
     noted: HashSet<&'static str, ahash::RandomState>,
-    include: &'a mut ReadIncluded<'a>,
+    include: ReadIncluded<'a>,
     depth: usize,
     has_save: bool,
     read_only_asked_at: Option<String>,
@@ -78,7 +78,7 @@ const INCLUDE_DEPTH_MAX: usize = 16;
 
 impl<'a> Loader<'a> {
     /// Starts from the defaults.
-    pub fn new(include: &'a mut ReadIncluded<'a>) -> Self {
+    pub fn new(include: ReadIncluded<'a>) -> Self {
         Self {
             config: Config::default(),
             notes: Vec::new(),
@@ -126,8 +126,16 @@ impl<'a> Loader<'a> {
         Ok(opt)
     }
 
-    /// Decides what depends on several lines.
-    pub fn finish(mut self) -> Result<Loaded, ConfigError> {
+    /// Decides what depends on several lines, and refuses what cannot run.
+    pub fn finish(self) -> Result<Loaded, ConfigError> {
+        let loaded = self.settle();
+        if loaded.config.port == 0 && loaded.config.unixsocket.is_empty() {
+            return Err(ConfigError::new("configuration", "nothing to listen on: port is 0 and unixsocket is empty"));
+        }
+        Ok(loaded)
+    }
+
+    pub(super) fn settle(mut self) -> Loaded {
         self.settle_masters();
         self.settle_read_only();
         if self.config.maxmemory_policy != MaxmemoryPolicy::Noeviction {
@@ -139,10 +147,7 @@ impl<'a> Loader<'a> {
                 ),
             );
         }
-        if self.config.port == 0 && self.config.unixsocket.is_empty() {
-            return Err(ConfigError::new("configuration", "nothing to listen on: port is 0 and unixsocket is empty"));
-        }
-        Ok(Loaded { config: self.config, notes: self.notes })
+        Loaded { config: self.config, notes: self.notes }
     }
 
     fn include(&mut self, place: &str, values: &[Vec<u8>]) -> Result<(), ConfigError> {

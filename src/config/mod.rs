@@ -3,10 +3,13 @@
 //! Reading order: [`Config`] below, then `values` (kinds of value). No I/O happens here: files come in and go out as
 //! bytes, so that every path can be tested without one.
 
+pub mod args;
+pub mod get_set;
 pub mod load;
 mod noted;
 pub mod option;
 pub mod options;
+pub mod rewrite;
 mod several;
 pub mod values;
 

@@ -412,11 +412,6 @@ pub fn find(name: &str) -> Option<&'static Opt> {
     BY_NAME.get(name.to_ascii_lowercase().as_str()).copied()
 }
 
-/// The option of this name, which the caller knows to be in the table.
-pub(super) fn named(name: &'static str) -> &'static Opt {
-    find(name).expect("the name is written in the source")
-}
-
 /// The known name nearest to a misspelt one, when it is near enough to be meant.
 pub fn nearest(name: &str) -> Option<&'static str> {
     let name = name.to_ascii_lowercase();

@@ -126,6 +126,17 @@ words! {
     }
 }
 
+impl Allowed {
+    /// True when a client may, given whether it is on this machine.
+    pub fn admits(self, is_local: bool) -> bool {
+        match self {
+            Self::No => false,
+            Self::Yes => true,
+            Self::Local => is_local,
+        }
+    }
+}
+
 /// A password. Empty means that none is set. `Debug` never shows it.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Secret(Vec<u8>);
