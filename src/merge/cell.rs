@@ -1,0 +1,250 @@
+//! One string key or one hash field: a last-writer-wins register over per-origin counter slots.
+//!
+//! The visible number is the register's plus every slot's total, less what a reset (SET, DEL) had observed of that
+//! slot. Register, slots and observations are each joined by maximum, so the whole is a product of lattices and
+//! converges by construction. Observations of *every* reset count, also of one that lost the register to a later
+//! reset: an increment that came before some SET in its writer's eyes never comes back (this replaces rules 1 and 2 of
+//! the design's E.7, which patched a state where only the winner's observations were kept).
+
+use smallvec::SmallVec;
+
+use super::op::Observations;
+use super::origins::OriginIdx;
+use super::realm::Realm;
+use super::stamp::{Hlc, Stamp};
+use super::total::Total;
+
+/// What one origin has added since it opened the epoch. Only that origin writes it, so a later `last` has all of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SlotCount {
+    /// Who adds.
+    pub origin: OriginIdx,
+    /// Its last increment; with `origin` the slot's dot.
+    pub last: Hlc,
+    /// Its first increment since its earlier ones were wiped.
+    pub epoch: Hlc,
+    /// The sum since then.
+    pub total: Total,
+}
+
+/// How much of an origin's slot a reset had seen and wiped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Observed {
+    /// The slot as the reset saw it.
+    pub slot: SlotCount,
+    /// The reset that saw it: needed to know when every member has heard of it.
+    pub by: Stamp,
+}
+
+/// What a reader sees of a cell.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Visible<'a> {
+    /// Nothing.
+    Absent,
+    /// The register's bytes.
+    Bytes(&'a [u8]),
+    /// A number in units of 10^-17 (`Total::print`).
+    Number(i128),
+}
+
+/// See the file's head.
+#[derive(Clone, Default, Debug, PartialEq, Eq)]
+pub struct Cell {
+    /// Stamp of the register; zero when it was never written.
+    pub stamp: Stamp,
+    /// The register; `None` after a delete or before the first write.
+    pub value: Option<Box<[u8]>>,
+    /// One per origin that incremented, in the order they were first heard of.
+    pub slots: SmallVec<[SlotCount; 1]>,
+    /// One per origin of which a reset wiped something.
+    pub observed: SmallVec<[Observed; 1]>,
+}
+
+impl Cell {
+    /// What a reader sees. A register that is no number hides increments it has not observed.
+    pub fn visible(&self) -> Visible<'_> {
+        let mut sum = 0i128;
+        let mut counted = false;
+        for slot in &self.slots {
+            if let Some(part) = self.unobserved(slot) {
+                counted = true;
+                sum = sum.saturating_add(part);
+            }
+        }
+        match (&self.value, counted) {
+            (None, false) => Visible::Absent,
+            (None, true) => Visible::Number(sum),
+            (Some(bytes), false) => Visible::Bytes(bytes),
+            (Some(bytes), true) => match Total::parse(bytes) {
+                Some(base) => Visible::Number(sum.saturating_add(base.fixed())),
+                None => Visible::Bytes(bytes),
+            },
+        }
+    }
+
+    /// Whether a reader sees anything.
+    pub fn is_live(&self) -> bool {
+        self.value.is_some() || self.slots.iter().any(|slot| self.unobserved(slot).is_some())
+    }
+
+    /// Joins a write of the register. Equal stamps are one write; should they ever carry different bytes, the larger
+    /// wins everywhere.
+    pub fn join_register(&mut self, realm: &Realm, stamp: Stamp, value: Option<&[u8]>) -> bool {
+        let wins = stamp == self.stamp && value > self.value.as_deref() || realm.origins.newer(stamp, self.stamp);
+        if wins {
+            self.stamp = stamp;
+            self.value = value.map(Box::from);
+        }
+        wins
+    }
+
+    /// Joins an origin's slot.
+    pub fn join_slot(&mut self, slot: SlotCount) -> bool {
+        match self.slots.iter_mut().find(|known| known.origin == slot.origin) {
+            None => self.slots.push(slot),
+            Some(known) if (slot.last, slot.total.fixed()) > (known.last, known.total.fixed()) => *known = slot,
+            Some(_) => return false,
+        }
+        true
+    }
+
+    /// Joins what a reset had seen of a slot.
+    pub fn join_observed(&mut self, realm: &Realm, seen: Observed) -> bool {
+        match self.observed.iter_mut().find(|known| known.slot.origin == seen.slot.origin) {
+            None => self.observed.push(seen),
+            Some(known) => {
+                // Among resets that saw equally much the oldest is kept: it is the first that everyone has heard of.
+                let older = seen.slot.last == known.slot.last && realm.origins.newer(known.by, seen.by);
+                if seen.slot.last <= known.slot.last && !older {
+                    return false;
+                }
+                *known = seen;
+            }
+        }
+        true
+    }
+
+    /// Joins everything another copy of this cell knows.
+    pub fn join(&mut self, realm: &Realm, other: &Self) -> bool {
+        let mut changed = self.join_register(realm, other.stamp, other.value.as_deref());
+        for slot in &other.slots {
+            changed |= self.join_slot(*slot);
+        }
+        for seen in &other.observed {
+            changed |= self.join_observed(realm, *seen);
+        }
+        changed
+    }
+
+    /// Drops the register if it is older than `clear`. Slots are wiped by observation only.
+    pub fn clear(&mut self, realm: &Realm, clear: Stamp) {
+        if realm.origins.newer(clear, self.stamp) {
+            self.stamp = Stamp::ZERO;
+            self.value = None;
+        }
+    }
+
+    /// Drops everything at or before `floor`, counts included (FLUSHALL).
+    pub fn flush(&mut self, realm: &Realm, floor: Stamp) {
+        let survives = |stamp: Stamp| realm.origins.newer(stamp, floor);
+        if !survives(self.stamp) {
+            self.stamp = Stamp::ZERO;
+            self.value = None;
+        }
+        self.slots.retain(|slot| survives(slot.dot()));
+        self.observed.retain(|seen| survives(seen.slot.dot()));
+    }
+
+    /// The origin's slot after adding `by` at `at`; `None` when its total would leave the range.
+    pub fn incremented(&self, origin: OriginIdx, at: Hlc, by: Total) -> Option<SlotCount> {
+        let own = self.slots.iter().find(|slot| slot.origin == origin);
+        match own.filter(|slot| self.unobserved(slot).is_some()) {
+            Some(slot) => Some(SlotCount { last: at, total: slot.total.checked_add(by)?, ..*slot }),
+            None => Some(SlotCount { origin, last: at, epoch: at, total: by }),
+        }
+    }
+
+    /// What a reset written here and now has seen: every slot, and what earlier resets had seen of collected ones.
+    pub fn observations(&self) -> Observations {
+        let mut seen: Observations = self.slots.iter().copied().collect();
+        for known in &self.observed {
+            if !seen.iter().any(|slot| slot.origin == known.slot.origin && slot.last >= known.slot.last) {
+                seen.retain(|slot| slot.origin != known.slot.origin);
+                seen.push(known.slot);
+            }
+        }
+        seen
+    }
+
+    /// The latest stamp in here: a new local write must be above it.
+    pub fn newest(&self, realm: &Realm) -> Stamp {
+        let dots = self.slots.iter().map(SlotCount::dot).chain(self.observed.iter().map(|seen| seen.by));
+        dots.fold(self.stamp, |newest, dot| realm.origins.later(newest, dot))
+    }
+
+    /// Forgets what every member has heard of (`stable`): wiped slots with the observations that wiped them, a
+    /// deleted register. A wiped slot goes only when the reset *and* the slot's own dot are stable (E.7 rule 3).
+    /// Returns whether something that waits for stability is left.
+    pub fn collect(&mut self, stable: &impl Fn(Stamp) -> bool) -> bool {
+        let mut waiting = false;
+        let slots = &mut self.slots;
+        self.observed.retain(|seen| {
+            if !stable(seen.by) || !stable(seen.slot.dot()) {
+                waiting = true;
+                return true;
+            }
+            match slots.iter().position(|slot| slot.origin == seen.slot.origin) {
+                Some(at) if slots[at].last <= seen.slot.last => {
+                    slots.remove(at);
+                    false
+                }
+                // Increments came after the reset in the same epoch: the difference is still needed.
+                Some(at) => slots[at].epoch == seen.slot.epoch,
+                None => false,
+            }
+        });
+        if self.value.is_none() && !self.stamp.is_zero() {
+            if stable(self.stamp) {
+                self.stamp = Stamp::ZERO;
+            } else {
+                waiting = true;
+            }
+        }
+        waiting
+    }
+
+    /// Nothing is kept, not even the memory of a delete.
+    pub fn is_void(&self) -> bool {
+        self.stamp.is_zero() && self.value.is_none() && self.slots.is_empty() && self.observed.is_empty()
+    }
+
+    /// Only a register: can be kept as a plain entry.
+    pub fn is_register(&self) -> bool {
+        self.slots.is_empty() && self.observed.is_empty()
+    }
+
+    /// Heap bytes beyond the cell itself.
+    pub fn heap_bytes(&self) -> usize {
+        let spilled = |spilled: bool, bytes: usize| if spilled { bytes } else { 0 };
+        self.value.as_ref().map_or(0, |value| value.len())
+            + spilled(self.slots.spilled(), self.slots.capacity() * size_of::<SlotCount>())
+            + spilled(self.observed.spilled(), self.observed.capacity() * size_of::<Observed>())
+    }
+
+    /// The part of a slot that no reset has seen; `None` when all of it was seen.
+    fn unobserved(&self, slot: &SlotCount) -> Option<i128> {
+        match self.observed.iter().find(|seen| seen.slot.origin == slot.origin) {
+            None => Some(slot.total.fixed()),
+            Some(seen) if slot.last <= seen.slot.last => None,
+            Some(seen) if slot.epoch == seen.slot.epoch => Some(slot.total.fixed() - seen.slot.total.fixed()),
+            Some(_) => Some(slot.total.fixed()),
+        }
+    }
+}
+
+impl SlotCount {
+    /// The slot's last write as a stamp.
+    pub fn dot(&self) -> Stamp {
+        Stamp::new(self.last, self.origin)
+    }
+}

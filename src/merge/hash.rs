@@ -1,0 +1,358 @@
+//! A hash: a cell per field. Fields that are only a register are packed like plain keys.
+//!
+//! Up to [`SMALL_MAX`] fields stand in a list in the order they were added, as Redis' listpack hashes do; beyond that
+//! in a table that grows without a pause.
+
+use std::collections::VecDeque;
+
+use super::cell::{Cell, Observed, SlotCount};
+use super::op::Observations;
+use super::realm::Realm;
+use super::stamp::Stamp;
+use crate::base::rng::Rng;
+use crate::mem::entry::{Entry, View};
+use crate::mem::table::ScanTable;
+
+/// How many fields a hash lists before it hashes them: a walk of that many pointers costs about as much as hashing.
+pub const SMALL_MAX: usize = 32;
+
+/// A packed cell and its field name.
+pub type Field = Entry<Cell>;
+
+/// See the file's head.
+#[derive(Default)]
+pub struct Hash {
+    fields: Fields,
+    live: usize,
+    newest: Stamp,
+    /// Hashes of fields that hold something to forget once stable; walked instead of the whole hash.
+    garbage: VecDeque<u64>,
+}
+
+enum Fields {
+    Small(Vec<Field>),
+    Large(Box<ScanTable<Field>>),
+}
+
+impl Default for Fields {
+    fn default() -> Self {
+        Self::Small(Vec::new())
+    }
+}
+
+impl Hash {
+    /// How many fields a reader sees.
+    pub fn len(&self) -> usize {
+        self.live
+    }
+
+    /// Whether a reader sees none.
+    pub fn is_empty(&self) -> bool {
+        self.live == 0
+    }
+
+    /// Whether nothing is kept at all, not even memories of deleted fields.
+    pub fn is_void(&self) -> bool {
+        match &self.fields {
+            Fields::Small(list) => list.is_empty(),
+            Fields::Large(table) => table.is_empty(),
+        }
+    }
+
+    /// The latest stamp of any field write, deletions included.
+    pub fn newest(&self) -> Stamp {
+        self.newest
+    }
+
+    /// The packed cell of a field, deleted ones included.
+    pub fn find(&self, realm: &Realm, name: &[u8]) -> Option<&Field> {
+        match &self.fields {
+            Fields::Small(list) => list.iter().find(|field| field.key() == name),
+            Fields::Large(table) => table.find(realm.hash(name), |field| field.key() == name),
+        }
+    }
+
+    /// Every packed cell, deleted ones included.
+    pub fn iter(&self) -> Box<dyn Iterator<Item = &Field> + '_> {
+        match &self.fields {
+            Fields::Small(list) => Box::new(list.iter()),
+            Fields::Large(table) => Box::new(table.iter()),
+        }
+    }
+
+    /// One step of a scan over the packed cells; see [`ScanTable::scan`]. A small hash is one step.
+    pub fn scan(&self, realm: &Realm, cursor: u64, count: usize, mut each: impl FnMut(&Field)) -> u64 {
+        match &self.fields {
+            Fields::Small(list) => {
+                list.iter().for_each(&mut each);
+                0
+            }
+            Fields::Large(table) => table.scan(cursor, count, |field| realm.hash(field.key()), each),
+        }
+    }
+
+    /// A packed cell picked by chance, possibly a deleted one.
+    pub fn sample(&self, rng: &mut Rng) -> Option<&Field> {
+        match &self.fields {
+            Fields::Small(list) if list.is_empty() => None,
+            Fields::Small(list) => list.get(rng.below(list.len() as u64) as usize),
+            Fields::Large(table) => table.sample(rng),
+        }
+    }
+
+    /// Joins a register write of one field. `clear` is the key's clear stamp: what is older is already gone.
+    pub fn join_field(
+        &mut self, realm: &Realm, clear: Stamp, stamp: Stamp, name: &[u8], value: Option<&[u8]>,
+        observed: &Observations,
+    ) -> bool {
+        if stamp_is_void(realm, clear, stamp) && observed.is_empty() {
+            return false;
+        }
+        if observed.is_empty() {
+            self.note_newest(realm, stamp);
+            return self.join_plain(realm, stamp, name, value);
+        }
+        self.update(realm, name, |cell| {
+            let mut changed = false;
+            if !stamp_is_void(realm, clear, stamp) {
+                changed |= cell.join_register(realm, stamp, value);
+            }
+            for slot in observed {
+                changed |= cell.join_observed(realm, Observed { slot: *slot, by: stamp });
+            }
+            changed
+        })
+    }
+
+    /// Joins a counter slot of one field.
+    pub fn join_slot(&mut self, realm: &Realm, name: &[u8], slot: SlotCount) -> bool {
+        self.update(realm, name, |cell| cell.join_slot(slot))
+    }
+
+    /// Joins a whole cell, as full merges and snapshots bring it. `clear` as in [`Hash::join_field`].
+    pub fn join_cell(&mut self, realm: &Realm, clear: Stamp, name: &[u8], other: &Cell) -> bool {
+        let mut other = other.clone();
+        other.clear(realm, clear);
+        if other.is_void() {
+            return false;
+        }
+        self.update(realm, name, |cell| cell.join(realm, &other))
+    }
+
+    /// Changes one field's cell, creating it if absent, and keeps the counts right. `change` says whether it did.
+    pub fn update(&mut self, realm: &Realm, name: &[u8], change: impl FnOnce(&mut Cell) -> bool) -> bool {
+        let mut cell = self.find(realm, name).map(unpack).unwrap_or_default();
+        let was_live = cell.is_live();
+        if !change(&mut cell) {
+            return false;
+        }
+        self.note_newest(realm, cell.newest(realm));
+        self.live = self.live + usize::from(cell.is_live()) - usize::from(was_live);
+        if !cell.is_register() || cell.value.is_none() {
+            self.garbage.push_back(realm.hash(name));
+        }
+        self.put(realm, name, cell);
+        true
+    }
+
+    /// Drops every register older than `clear`; returns whether any was there.
+    pub fn clear(&mut self, realm: &Realm, clear: Stamp) -> bool {
+        self.rebuild(realm, |cell| cell.clear(realm, clear))
+    }
+
+    /// Drops everything at or before `floor`, counts included.
+    pub fn flush(&mut self, realm: &Realm, floor: Stamp) -> bool {
+        self.rebuild(realm, |cell| cell.flush(realm, floor))
+    }
+
+    /// Forgets what is stable, looking at no more than `budget` fields. Returns whether something is still waiting.
+    pub fn collect(&mut self, realm: &Realm, stable: &impl Fn(Stamp) -> bool, budget: usize) -> bool {
+        for _ in 0..budget.min(self.garbage.len()) {
+            let Some(hash) = self.garbage.pop_front() else { break };
+            let names: Vec<Box<[u8]>> = self.garbage_named(realm, hash);
+            let mut waiting = false;
+            for name in names {
+                let mut cell = self.find(realm, &name).map(unpack).unwrap_or_default();
+                waiting |= cell.collect(stable);
+                self.put(realm, &name, cell);
+            }
+            if waiting {
+                self.garbage.push_back(hash);
+            }
+        }
+        !self.garbage.is_empty()
+    }
+
+    /// Heap bytes of all fields.
+    pub fn heap_bytes(&self) -> usize {
+        let table = match &self.fields {
+            Fields::Small(list) => list.capacity() * size_of::<Field>(),
+            Fields::Large(table) => table.heap_bytes(),
+        };
+        let cells: usize = self
+            .iter()
+            .map(|field| match field.view() {
+                View::Rich(cell) => field.heap_bytes() + size_of::<Cell>() + cell.heap_bytes(),
+                _ => field.heap_bytes(),
+            })
+            .sum();
+        table + cells + self.garbage.capacity() * 8
+    }
+
+    // The common write: no counters in the field, before or after. Nothing is unpacked.
+    fn join_plain(&mut self, realm: &Realm, stamp: Stamp, name: &[u8], value: Option<&[u8]>) -> bool {
+        let Some(field) = self.find_mut(realm, name) else {
+            let field = match value {
+                Some(value) => Entry::plain(name, value, stamp.raw(), None),
+                None => Entry::tombstone(name, stamp.raw()),
+            };
+            self.live += usize::from(value.is_some());
+            if value.is_none() {
+                self.garbage.push_back(realm.hash(name));
+            }
+            self.insert(realm, field);
+            return true;
+        };
+        if field.is_rich() {
+            return self.update(realm, name, |cell| cell.join_register(realm, stamp, value));
+        }
+        let known = Stamp::from_raw(field.stamp());
+        let was_live = !field.is_tombstone();
+        let larger = || match field.view() {
+            View::Plain { value: known, .. } => value > Some(known),
+            _ => value.is_some(),
+        };
+        if !(realm.origins.newer(stamp, known) || stamp == known && larger()) {
+            return false;
+        }
+        match value {
+            Some(value) => field.set_plain(value, stamp.raw(), None),
+            None => field.set_tombstone(stamp.raw()),
+        }
+        self.live = self.live + usize::from(value.is_some()) - usize::from(was_live);
+        if value.is_none() {
+            self.garbage.push_back(realm.hash(name));
+        }
+        true
+    }
+
+    fn note_newest(&mut self, realm: &Realm, stamp: Stamp) {
+        self.newest = realm.origins.later(self.newest, stamp);
+    }
+
+    fn find_mut(&mut self, realm: &Realm, name: &[u8]) -> Option<&mut Field> {
+        match &mut self.fields {
+            Fields::Small(list) => list.iter_mut().find(|field| field.key() == name),
+            Fields::Large(table) => table.find_mut(realm.hash(name), |field| field.key() == name),
+        }
+    }
+
+    fn insert(&mut self, realm: &Realm, field: Field) {
+        if let Fields::Small(list) = &mut self.fields {
+            if list.len() < SMALL_MAX {
+                list.push(field);
+                return;
+            }
+            let mut table = ScanTable::new();
+            for known in list.drain(..) {
+                table.insert_unique(realm.hash(known.key()), known, |field| realm.hash(field.key()));
+            }
+            self.fields = Fields::Large(Box::new(table));
+        }
+        if let Fields::Large(table) = &mut self.fields {
+            table.insert_unique(realm.hash(field.key()), field, |field| realm.hash(field.key()));
+        }
+    }
+
+    fn remove(&mut self, realm: &Realm, name: &[u8]) {
+        match &mut self.fields {
+            Fields::Small(list) => {
+                if let Some(at) = list.iter().position(|field| field.key() == name) {
+                    list.remove(at);
+                }
+            }
+            Fields::Large(table) => {
+                table.remove(realm.hash(name), |field| field.key() == name, |field| realm.hash(field.key()));
+            }
+        }
+    }
+
+    // Writes a cell back, in its smallest form, or drops the field when nothing of it is left.
+    fn put(&mut self, realm: &Realm, name: &[u8], cell: Cell) {
+        if cell.is_void() {
+            return self.remove(realm, name);
+        }
+        match self.find_mut(realm, name) {
+            Some(field) => pack_into(field, cell),
+            None => self.insert(realm, pack(name, cell)),
+        }
+    }
+
+    // Visits every cell with a change that only removes.
+    fn rebuild(&mut self, realm: &Realm, mut change: impl FnMut(&mut Cell)) -> bool {
+        let names: Vec<Box<[u8]>> = self.iter().map(|field| Box::from(field.key())).collect();
+        let mut changed = false;
+        for name in names {
+            let before = self.find(realm, &name).map(unpack).unwrap_or_default();
+            let mut cell = before.clone();
+            change(&mut cell);
+            if cell != before {
+                changed = true;
+                self.live = self.live + usize::from(cell.is_live()) - usize::from(before.is_live());
+                self.put(realm, &name, cell);
+            }
+        }
+        changed
+    }
+
+    fn garbage_named(&self, realm: &Realm, hash: u64) -> Vec<Box<[u8]>> {
+        let holds_garbage = |field: &&Field| field.is_tombstone() || field.is_rich();
+        match &self.fields {
+            Fields::Small(list) => list
+                .iter()
+                .filter(holds_garbage)
+                .filter(|field| realm.hash(field.key()) == hash)
+                .map(|field| Box::from(field.key()))
+                .collect(),
+            Fields::Large(table) => table
+                .find(hash, |field| holds_garbage(&field) && realm.hash(field.key()) == hash)
+                .map(|field| Box::from(field.key()))
+                .into_iter()
+                .collect(),
+        }
+    }
+}
+
+/// A field's cell, whatever its packing.
+pub fn unpack(field: &Field) -> Cell {
+    match field.view() {
+        View::Plain { stamp, value, .. } => {
+            Cell { stamp: Stamp::from_raw(stamp), value: Some(Box::from(value)), ..Cell::default() }
+        }
+        View::Tombstone { stamp } => Cell { stamp: Stamp::from_raw(stamp), ..Cell::default() },
+        View::Rich(cell) => cell.clone(),
+    }
+}
+
+fn pack(name: &[u8], cell: Cell) -> Field {
+    match (&cell.value, cell.is_register()) {
+        (Some(value), true) => Entry::plain(name, value, cell.stamp.raw(), None),
+        (None, true) => Entry::tombstone(name, cell.stamp.raw()),
+        _ => Entry::rich(name, Box::new(cell)),
+    }
+}
+
+fn pack_into(field: &mut Field, cell: Cell) {
+    match (&cell.value, cell.is_register()) {
+        (Some(value), true) => field.set_plain(value, cell.stamp.raw(), None),
+        (None, true) => field.set_tombstone(cell.stamp.raw()),
+        _ => match field.rich_mut() {
+            Some(known) => *known = cell,
+            None => field.set_rich(Box::new(cell)),
+        },
+    }
+}
+
+fn stamp_is_void(realm: &Realm, clear: Stamp, stamp: Stamp) -> bool {
+    realm.origins.newer(clear, stamp)
+}
