@@ -45,7 +45,7 @@ pub fn parse_u64(text: &[u8]) -> Option<u64> {
 /// A floating-point number as Redis' `string2d`, which is C's `strtod` without leading space, trailing bytes or NaN:
 /// decimal or hexadecimal (`0x1p4`), optional sign and exponent, `inf` and `infinity` in any case. `None` also for a
 /// finite number that overflows, or one that is not zero and underflows to zero. Any length up to 5 KiB, Redis'
-/// `MAX_LONG_DOUBLE_CHARS`.
+/// `MAX_LONG_DOUBLE_CHARS`. INCRBYFLOAT differs in Redis: its 80-bit numbers go up to 1e4932.
 pub fn parse_f64(text: &[u8]) -> Option<f64> {
     const BYTES_MAX: usize = 5 * 1024;
     if text.len() >= BYTES_MAX {
@@ -296,6 +296,38 @@ impl<const N: usize> std::fmt::Write for StackText<N> {
     }
 }
 
+/// The sum of two doubles as the decimal numbers they stand for: what a client that typed both expects, and what
+/// Redis answers from its 80-bit numbers. `0.1` and `0.2` give `0.3`, where `+` gives `0.30000000000000004`.
+/// Commutative, and exact to the nearest double of the decimal sum; for numbers too far apart to align (a factor
+/// beyond 10^20), not finite, or whose sum overflows it is `+`.
+pub fn add_decimal(a: f64, b: f64) -> f64 {
+    // 17 digits and 20 zeros still fit 127 bits with room for the carry.
+    const ALIGNED_MAX: i32 = 20;
+    if !a.is_finite() || !b.is_finite() || a == 0.0 || b == 0.0 {
+        return a + b;
+    }
+    let ((a_digits, a_scale), (b_digits, b_scale)) = (decimal_parts(a), decimal_parts(b));
+    let scale = a_scale.min(b_scale);
+    if a_scale.max(b_scale) - scale > ALIGNED_MAX {
+        return a + b;
+    }
+    let sum = a_digits * 10i128.pow((a_scale - scale) as u32) + b_digits * 10i128.pow((b_scale - scale) as u32);
+    let mut text = StackText::<64>::new();
+    write!(text, "{sum}e{scale}").expect("39 digits, two signs and an exponent are less than 64 bytes");
+    text.as_str().parse().expect("the form is a number")
+}
+
+/// The shortest decimal that reads back as `n`, which is finite: an integer of up to 17 digits times ten to the second.
+fn decimal_parts(n: f64) -> (i128, i32) {
+    let mut scientific = StackText::<32>::new();
+    write!(scientific, "{n:e}").expect("17 digits, a point, signs and an exponent are less than 32 bytes");
+    let (mantissa, exponent) = scientific.as_str().split_once('e').expect("the form has an exponent");
+    let exponent: i32 = exponent.parse().expect("the exponent is a number");
+    let decimals = mantissa.split_once('.').map_or(0, |(_, decimals)| decimals.len() as i32);
+    let digits = mantissa.bytes().filter(u8::is_ascii_digit).fold(0, |n, digit| n * 10 + i128::from(digit - b'0'));
+    (if n < 0.0 { -digits } else { digits }, exponent - decimals)
+}
+
 /// `FloatBuffer::format_f64` into a new string.
 pub fn format_f64(n: f64) -> String {
     FloatBuffer::new().format_f64(n).to_owned()
@@ -308,7 +340,7 @@ pub fn format_double(n: f64) -> String {
 
 /// True when `text` matches the glob `pattern` as in KEYS, SCAN MATCH and PSUBSCRIBE (Redis' `stringmatchlen`):
 /// `*`, `?`, `[abc]`, `[^a-z]`, and `\` to take the next byte as it is. A class that is not closed ends with the
-/// pattern. `nocase` ignores the case of ASCII letters.
+/// pattern. `nocase` ignores the case of ASCII letters. Unlike Redis 7, any run of `*` matches the empty text.
 ///
 /// Time is at most the product of the lengths: only the last `*` is ever tried again, since a longer match of an
 /// earlier one could not help.

@@ -103,6 +103,29 @@ fn incrbyfloat_text_has_no_exponent_and_no_trailing_zeros() {
 }
 
 #[test]
+fn sums_are_those_of_the_decimals_typed() {
+    for (a, b, expected) in [
+        (0.1, 0.2, "0.3"),
+        (1.1, 2.2, "3.3"),
+        (10.5, 0.1, "10.6"),
+        (0.3, -0.3, "0"),
+        (-1.23, 1.22, "-0.01"),
+        (17_179_869_184.0, 1.5, "17179869185.5"),
+        (1e16, 0.1, "10000000000000000"),
+        (1e21, 3.0, "1000000000000000000000"),
+        (0.0, 10.6, "10.6"),
+    ] {
+        assert_eq!(format_f64(add_decimal(a, b)), expected);
+    }
+    assert_eq!(add_decimal(1e300, 1e-300), 1e300);
+    assert_eq!(add_decimal(f64::MAX, f64::MAX), f64::INFINITY);
+    assert!(add_decimal(f64::INFINITY, f64::NEG_INFINITY).is_nan());
+    let mut sum = 0.0;
+    (0..1000).for_each(|_| sum = add_decimal(sum, 0.1));
+    assert_eq!(sum, 100.0);
+}
+
+#[test]
 fn doubles_have_the_layout_of_redis_7_2() {
     for (n, expected) in [
         (3.0, "3"),
@@ -272,6 +295,15 @@ proptest! {
         prop_assert_eq!(parse_f64(format_double(n).as_bytes()), Some(n));
         let human = parse_f64(format_f64(n).as_bytes()).expect("the form is a number");
         prop_assert!(human == n || (human - n).abs() <= 0.5e-17 + n.abs() * f64::EPSILON);
+    }
+
+    #[test]
+    fn prop_decimal_sums_commute_and_stay_within_one_rounding(a in any::<f64>(), b in any::<f64>(), shift in -70i32..70) {
+        let b = if b.is_finite() { a * 2f64.powi(shift) + b.signum() } else { b };
+        let (sum, plain) = (add_decimal(a, b), a + b);
+        prop_assert!(sum.to_bits() == add_decimal(b, a).to_bits() || sum.is_nan());
+        let close = (sum - plain).abs() <= 2.0 * f64::EPSILON * a.abs().max(b.abs());
+        prop_assert!(sum == plain || close || !plain.is_finite() || !sum.is_finite(), "{} {} {} {}", a, b, sum, plain);
     }
 
     #[test]
