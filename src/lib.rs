@@ -1,8 +1,12 @@
 //! Tutti: a Redis-protocol server where every node is a master. See ARCHITECTURE.md.
 
 pub mod base;
+pub mod command;
 pub mod config;
+pub mod mem;
 pub mod merge;
 pub mod resp;
 pub mod runtime;
+pub mod shard;
 pub mod store;
+pub mod worker;

@@ -64,6 +64,20 @@ impl Hash {
         self.newest
     }
 
+    /// Whether something in here waits for stability.
+    pub fn has_garbage(&self) -> bool {
+        !self.garbage.is_empty()
+    }
+
+    /// The same fields again.
+    pub fn copy(&self, realm: &Realm) -> Self {
+        let mut copy = Self { newest: self.newest, live: self.live, garbage: self.garbage.clone(), ..Self::default() };
+        for field in self.iter() {
+            copy.insert(realm, pack(field.key(), unpack(field)));
+        }
+        copy
+    }
+
     /// The packed cell of a field, deleted ones included.
     pub fn find(&self, realm: &Realm, name: &[u8]) -> Option<&Field> {
         match &self.fields {
@@ -102,7 +116,12 @@ impl Hash {
 
     /// Joins a register write of one field. `clear` is the key's clear stamp: what is older is already gone.
     pub fn join_field(
-        &mut self, realm: &Realm, clear: Stamp, stamp: Stamp, name: &[u8], value: Option<&[u8]>,
+        &mut self,
+        realm: &Realm,
+        clear: Stamp,
+        stamp: Stamp,
+        name: &[u8],
+        value: Option<&[u8]>,
         observed: &Observations,
     ) -> bool {
         if stamp_is_void(realm, clear, stamp) && observed.is_empty() {

@@ -85,9 +85,14 @@ impl KeyState {
                 }
                 changed
             }
-            Op::Add { epoch, total } => {
-                self.string.join_slot(SlotCount { origin: stamp.origin(), last: stamp.hlc(), epoch: *epoch, total: *total })
-            }
+            // Flushes empty partitions, not keys: `store::keyspace::flush`.
+            Op::Flush => false,
+            Op::Add { epoch, total } => self.string.join_slot(SlotCount {
+                origin: stamp.origin(),
+                last: stamp.hlc(),
+                epoch: *epoch,
+                total: *total,
+            }),
             Op::Deadline { at } => self.join_deadline(realm, Deadline { stamp, at: *at }),
             Op::Fields { fields } => {
                 let clear = self.clear;
@@ -162,9 +167,22 @@ impl KeyState {
         waiting
     }
 
+    /// The same state again.
+    pub fn copy(&self, realm: &Realm) -> Self {
+        Self {
+            clear: self.clear,
+            deadline: self.deadline,
+            string: self.string.clone(),
+            hash: self.hash.as_ref().map(|hash| Box::new(hash.copy(realm))),
+        }
+    }
+
     /// Nothing is kept.
     pub fn is_void(&self) -> bool {
-        self.clear.is_zero() && self.deadline.is_none() && self.string.is_void() && self.hash.as_ref().is_none_or(|hash| hash.is_void())
+        self.clear.is_zero()
+            && self.deadline.is_none()
+            && self.string.is_void()
+            && self.hash.as_ref().is_none_or(|hash| hash.is_void())
     }
 
     /// What a DEL written here and now has seen of counters.
@@ -191,7 +209,14 @@ impl KeyState {
         self.string.heap_bytes() + self.hash.as_ref().map_or(0, |hash| size_of::<Hash>() + hash.heap_bytes())
     }
 
-    fn set(&mut self, realm: &Realm, stamp: Stamp, value: &[u8], deadline: SetDeadline, observed: &Observations) -> bool {
+    fn set(
+        &mut self,
+        realm: &Realm,
+        stamp: Stamp,
+        value: &[u8],
+        deadline: SetDeadline,
+        observed: &Observations,
+    ) -> bool {
         let register = self.register();
         let mut changed = false;
         if !realm.origins.newer(self.clear, stamp) {
@@ -243,14 +268,16 @@ impl KeyState {
     }
 
     fn observe(&mut self, realm: &Realm, by: Stamp, observed: &Observations) -> bool {
-        observed.iter().fold(false, |changed, slot| {
-            self.string.join_observed(realm, Observed { slot: *slot, by }) | changed
-        })
+        observed
+            .iter()
+            .fold(false, |changed, slot| self.string.join_observed(realm, Observed { slot: *slot, by }) | changed)
     }
 
     fn observe_field(&mut self, realm: &Realm, by: Stamp, name: &[u8], observed: &Observations) -> bool {
         self.hash_mut().update(realm, name, |cell| {
-            observed.iter().fold(false, |changed, slot| cell.join_observed(realm, Observed { slot: *slot, by }) | changed)
+            observed
+                .iter()
+                .fold(false, |changed, slot| cell.join_observed(realm, Observed { slot: *slot, by }) | changed)
         })
     }
 }

@@ -55,6 +55,8 @@ pub enum Op<'a> {
         /// Counter fields of the hash that the delete had seen.
         fields: Vec<(Vec<u8>, Observations)>,
     },
+    /// FLUSHDB, FLUSHALL: everything older in one partition (of one database, or of all) is gone. Has no key.
+    Flush,
     /// INCR family: the writer's own slot afterwards. Its origin and last increment are the record's stamp.
     Add {
         /// When the slot's epoch began.
@@ -122,6 +124,7 @@ impl<'a> Op<'a> {
                     observed.iter().for_each(|slot| put_slot(out, slot));
                 }
             }
+            Self::Flush => out.push(FLUSH),
             Self::Add { epoch, total } => {
                 out.push(ADD);
                 put_varint(out, epoch.0);
@@ -180,6 +183,7 @@ impl<'a> Op<'a> {
                 }
                 Self::Clear { observed, fields }
             }
+            FLUSH => Self::Flush,
             ADD => Self::Add { epoch: Hlc(take_varint(input)?), total: take_total(input)? },
             DEADLINE => Self::Deadline { at: Some(take_varint(input)?) },
             PERSIST => Self::Deadline { at: None },
@@ -194,11 +198,9 @@ impl<'a> Op<'a> {
                 }
                 Self::Fields { fields }
             }
-            FIELD_ADD => Self::FieldAdd {
-                name: take_bytes(input)?,
-                epoch: Hlc(take_varint(input)?),
-                total: take_total(input)?,
-            },
+            FIELD_ADD => {
+                Self::FieldAdd { name: take_bytes(input)?, epoch: Hlc(take_varint(input)?), total: take_total(input)? }
+            }
             _ => return None,
         };
         input.is_empty().then_some(op)
@@ -214,6 +216,7 @@ const DEADLINE: u8 = 6;
 const PERSIST: u8 = 7;
 const FIELDS: u8 = 8;
 const FIELD_ADD: u8 = 9;
+const FLUSH: u8 = 10;
 /// Added to a code when a list of observed slots follows.
 const OBSERVED: u8 = 0x80;
 

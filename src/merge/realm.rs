@@ -1,7 +1,5 @@
 //! What all cores of a node share while they merge: the origin dictionary and the seed of the key hashes.
 
-use std::hash::BuildHasher;
-
 use super::origins::{OriginId, Origins};
 
 /// Shared by reference; never changes but for new origins being added.

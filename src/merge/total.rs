@@ -93,6 +93,16 @@ impl Total {
         }
     }
 
+    /// Whether a sum in units of 10^-17 can still be counted exactly.
+    pub fn in_range(fixed: i128) -> bool {
+        fixed.unsigned_abs() <= FIXED_MAX as u128
+    }
+
+    /// A sum in units of 10^-17 as an integer; `None` when it has a fraction or does not fit.
+    pub fn integer(fixed: i128) -> Option<i64> {
+        if fixed % ONE == 0 { i64::try_from(fixed / ONE).ok() } else { None }
+    }
+
     /// The same number as an integer where it is one that fits.
     pub fn simplified(self) -> Self {
         match self {

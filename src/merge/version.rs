@@ -66,9 +66,11 @@ impl Versions {
     /// Every number above zero.
     pub fn all(&self) -> impl Iterator<Item = (OriginIdx, usize, Hlc)> + '_ {
         let (first, width) = (self.first, self.width.max(1));
-        self.rows.iter().enumerate().filter(|(_, hlc)| **hlc > Hlc::ZERO).map(move |(at, &hlc)| {
-            (OriginIdx((at / width) as u16), first + at % width, hlc)
-        })
+        self.rows
+            .iter()
+            .enumerate()
+            .filter(|(_, hlc)| **hlc > Hlc::ZERO)
+            .map(move |(at, &hlc)| (OriginIdx((at / width) as u16), first + at % width, hlc))
     }
 
     fn at(&self, origin: OriginIdx, partition: usize) -> usize {

@@ -1,7 +1,6 @@
-//! Where a shard keeps its data.
+//! One shard's memory: databases, slots, keys, deadlines, counts. No clock, no network, no RESP.
 //!
-//! Reading order: `entry` (one key with its value in one allocation), `table` (the hash table of entries, growing in
-//! small steps and scannable without state).
+//! Reading order: `keyspace` (the one door), `counts`.
 
-pub mod entry;
-pub mod table;
+pub mod counts;
+pub mod keyspace;

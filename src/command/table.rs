@@ -1,0 +1,83 @@
+//! All commands in one table, looked up by name in any case.
+
+use std::sync::OnceLock;
+
+use hashbrown::HashTable;
+
+use super::spec::Spec;
+
+/// The families, in the order COMMAND lists them.
+const FAMILIES: &[&[Spec]] = &[super::string::FAMILY];
+
+/// Every command.
+pub fn all() -> impl Iterator<Item = &'static Spec> {
+    FAMILIES.iter().flat_map(|family| family.iter())
+}
+
+/// The command of that name, in any case; `None` when there is none.
+#[inline]
+pub fn lookup(name: &[u8]) -> Option<&'static Spec> {
+    let mut lower = [0u8; NAME_BYTES_MAX];
+    let lower = lower.get_mut(..name.len())?;
+    lower.copy_from_slice(name);
+    lower.make_ascii_lowercase();
+    index().find(hash(lower), |spec| spec.name.as_bytes() == &*lower).copied()
+}
+
+/// No command has a longer name.
+const NAME_BYTES_MAX: usize = 24;
+
+fn index() -> &'static HashTable<&'static Spec> {
+    static INDEX: OnceLock<HashTable<&'static Spec>> = OnceLock::new();
+    INDEX.get_or_init(|| {
+        let mut index = HashTable::new();
+        for spec in all() {
+            index.insert_unique(hash(spec.name.as_bytes()), spec, |spec| hash(spec.name.as_bytes()));
+        }
+        index
+    })
+}
+
+// FNV-1a: names are short, and the table is ours, so nobody can choose them to collide.
+fn hash(name: &[u8]) -> u64 {
+    let hash = name
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325u64, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+    hash ^ (hash << 32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::spec::{GROWS, READ, WRITE};
+    use super::*;
+
+    #[test]
+    fn names_are_lower_case_unique_and_found_in_any_case() {
+        let mut names: Vec<&str> = all().map(|spec| spec.name).collect();
+        for name in &names {
+            assert_eq!(*name, name.to_lowercase());
+            assert!(name.len() <= NAME_BYTES_MAX);
+            assert_eq!(lookup(name.to_uppercase().as_bytes()).map(|spec| spec.name), Some(*name));
+        }
+        names.sort_unstable();
+        let count = names.len();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+
+    #[test]
+    fn growing_is_writing_and_nothing_both_reads_and_writes() {
+        for spec in all() {
+            assert!(!spec.flags.has(GROWS) || spec.flags.has(WRITE), "{}", spec.name);
+            assert!(!(spec.flags.has(READ) && spec.flags.has(WRITE)), "{}", spec.name);
+        }
+    }
+
+    #[test]
+    fn arity_leaves_room_for_the_keys() {
+        for spec in all() {
+            let least = spec.arity.unsigned_abs() as usize;
+            assert!(usize::from(spec.keys.first) < least.max(1) || spec.keys.first == 0, "{}", spec.name);
+        }
+    }
+}

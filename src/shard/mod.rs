@@ -1,0 +1,267 @@
+//! One shard: its keys, its clock, what it has seen of every origin, and the log its links read from.
+//!
+//! A local write is: decide, stamp, effect, `apply`. A merged write is: `apply`. Both end in the backlog.
+//!
+//! Reading order: this file, `write` (what commands call), `record`, `backlog`, `feed` (what a link is sent),
+//! `stability`.
+
+pub mod backlog;
+pub mod feed;
+pub mod record;
+pub mod stability;
+pub mod state;
+pub mod write;
+
+use std::sync::Arc;
+
+use crate::base::ids::{Db, Partition, ShardId};
+use crate::base::rng::Rng;
+use crate::base::slot::ShardMap;
+use crate::base::time::Now;
+use crate::merge::hlc::Clock;
+use crate::merge::op::Op;
+use crate::merge::origins::OriginIdx;
+use crate::merge::realm::Realm;
+use crate::merge::stamp::{Hlc, Stamp};
+use crate::merge::version::Versions;
+use crate::store::keyspace::{KeyRef, Keyspace};
+use backlog::Backlog;
+use stability::Stability;
+
+/// What a shard is made with.
+#[derive(Clone, Debug)]
+pub struct ShardSettings {
+    /// Which one.
+    pub id: ShardId,
+    /// How many there are.
+    pub map: ShardMap,
+    /// SELECT 0 to `databases` - 1.
+    pub databases: usize,
+    /// This shard's part of `repl-backlog-size`.
+    pub backlog_bytes_max: usize,
+    /// `max-clock-drift`: how far a peer's clock may drag ours, milliseconds.
+    pub drift_ms_max: u64,
+    /// Seed of RANDOMKEY and the like.
+    pub seed: u64,
+}
+
+/// See the file's head.
+pub struct Shard {
+    /// Which one.
+    pub id: ShardId,
+    /// How the partitions are dealt.
+    pub map: ShardMap,
+    /// The keys.
+    pub keys: Keyspace,
+    /// What has been applied here, per origin and partition.
+    pub versions: Versions,
+    /// What links read from.
+    pub backlog: Backlog,
+    /// What members have acknowledged.
+    pub stability: Stability,
+    /// What has happened, for INFO.
+    pub stats: Stats,
+    /// For RANDOMKEY, HRANDFIELD and the like.
+    pub rng: Rng,
+    /// Whether any link may ever read the backlog. Without, writes are not logged, and the first link gets a full merge.
+    pub logging: bool,
+    realm: Arc<Realm>,
+    clock: Clock,
+    drift_ms_max: u64,
+}
+
+/// Counters of one shard; INFO adds them up.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Stats {
+    /// Reads that found their key.
+    pub hits: u64,
+    /// Reads that did not.
+    pub misses: u64,
+    /// Keys whose deadline passed.
+    pub expired: u64,
+    /// Local writes since the last snapshot began, and in all.
+    pub dirty: u64,
+    /// Merged writes that changed something.
+    pub merged_won: u64,
+    /// Merged writes that lost to what was here.
+    pub merged_lost: u64,
+    /// Merged writes that had been seen before.
+    pub duplicates: u64,
+    /// Merged writes stamped beyond `max-clock-drift`.
+    pub drifted: u64,
+    /// Records that could not be read.
+    pub malformed: u64,
+}
+
+/// What became of a merged record.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Merged {
+    /// Applied; something changed, or the write lost.
+    Applied,
+    /// Seen before.
+    Duplicate,
+    /// Unreadable; nothing was done. The link must be dropped, or a write would be skipped.
+    Malformed,
+}
+
+impl Shard {
+    /// An empty shard.
+    pub fn new(realm: Arc<Realm>, settings: &ShardSettings) -> Self {
+        let (first, end) = settings.map.range(settings.id);
+        Self {
+            id: settings.id,
+            map: settings.map,
+            keys: Keyspace::new(Arc::clone(&realm), first, end, settings.databases),
+            versions: Versions::new(first, end),
+            backlog: Backlog::new(first, end, settings.backlog_bytes_max),
+            stability: Stability::new(first, end),
+            stats: Stats::default(),
+            rng: Rng::new(settings.seed),
+            logging: false,
+            realm,
+            clock: Clock::default(),
+            drift_ms_max: settings.drift_ms_max,
+        }
+    }
+
+    /// The realm all cores of this node share.
+    pub fn realm(&self) -> &Arc<Realm> {
+        &self.realm
+    }
+
+    /// The time against which deadlines are judged: the wall clock, but never behind a stamp minted or followed, so
+    /// that a write's stamp and its view of what has expired agree.
+    #[inline]
+    pub fn time_ms(&self, now: Now) -> u64 {
+        now.wall_ms.max(self.clock.last().wall_ms())
+    }
+
+    /// Moves the clock to the wall clock and returns a reading below every later stamp of this shard.
+    pub fn promise(&mut self, now: Now) -> Hlc {
+        self.clock.observe(Hlc::at_ms(now.wall_ms), now.wall_ms, 0);
+        self.clock.last()
+    }
+
+    /// The last reading minted or followed.
+    pub fn last_hlc(&self) -> Hlc {
+        self.clock.last()
+    }
+
+    /// Follows a reading without limit: what our own data, loaded from disk, is stamped with.
+    pub fn restore_clock(&mut self, heard: Hlc) {
+        self.clock.observe(heard, heard.wall_ms(), 1);
+    }
+
+    /// Stamps and applies a local write, and logs it. Returns the stamp.
+    pub fn apply_local(&mut self, db: Db, key: &KeyRef<'_>, op: &Op<'_>, now: Now) -> Stamp {
+        let (clock, wall_ms) = (&mut self.clock, now.wall_ms);
+        let mint = |floor: Stamp| Stamp::new(clock.mint(wall_ms, floor.hlc()), OriginIdx::OWN);
+        let (stamp, _) = self.keys.apply(db, key, op, mint);
+        self.stats.dirty += 1;
+        self.log(key.slot.partition(), stamp, db, key.bytes, op);
+        stamp
+    }
+
+    /// Empties one partition of a database, stamped above everything applied there.
+    pub fn flush_local(&mut self, db: Db, partition: Partition, now: Now) {
+        let at = usize::from(partition.0);
+        let newest = self.newest_applied(at);
+        let floor = newest.hlc().max(self.keys.forgotten(at).hlc());
+        let stamp = Stamp::new(self.clock.mint(now.wall_ms, floor), OriginIdx::OWN);
+        self.flush_dbs(db, at, stamp, newest);
+        self.stats.dirty += 1;
+        self.log(partition, stamp, db, &[], &Op::Flush);
+    }
+
+    /// Applies one record of a link. `origin` turns the link's origin indices into ours. `advance` false: the
+    /// partition is being merged whole, so the version vector waits for its end and the record is not passed on.
+    pub fn merge(
+        &mut self,
+        record: &[u8],
+        origin: &impl Fn(u16) -> Option<OriginIdx>,
+        advance: bool,
+        now: Now,
+    ) -> Merged {
+        let Some(head) = record::head(record) else { return self.malformed() };
+        let Some(from) = origin(head.origin) else { return self.malformed() };
+        let partition = usize::from(head.partition.0);
+        // Our own writes come back only from an earlier run, which is another origin.
+        if from == OriginIdx::OWN || head.hlc <= self.versions.get(from, partition) {
+            self.stats.duplicates += 1;
+            return Merged::Duplicate;
+        }
+        let Some(body) = record::body(record, origin) else { return self.malformed() };
+        let stamp = Stamp::new(head.hlc, from);
+        if self.clock.observe(head.hlc, now.wall_ms, self.drift_ms_max) > 0 {
+            self.stats.drifted += 1;
+        }
+        let changed = if body.op == Op::Flush {
+            let newest = self.newest_applied(partition);
+            self.flush_dbs(body.db, partition, stamp, newest);
+            true
+        } else if usize::from(body.db.0) >= self.keys.databases() {
+            // A peer with more databases than we have: kept out of our data, but passed on.
+            false
+        } else {
+            let key = KeyRef::new(&self.realm, body.key);
+            self.keys.apply(body.db, &key, &body.op, |_| stamp).1
+        };
+        if changed {
+            self.stats.merged_won += 1;
+            self.stats.dirty += 1;
+        } else {
+            self.stats.merged_lost += 1;
+        }
+        if advance {
+            self.log(head.partition, stamp, body.db, body.key, &body.op);
+        }
+        Merged::Applied
+    }
+
+    /// Bounded background work: deadlines, what is stable, tables cut off by a flush. True: call again soon.
+    pub fn background(&mut self, now: Now, work: &mut usize) -> bool {
+        const BUDGET: usize = 64;
+        let time_ms = self.time_ms(now);
+        let horizon_ms = self.stability.horizon_ms(self.clock.last());
+        let stability = &self.stability;
+        let stable_in =
+            |slot: crate::base::ids::Slot, stamp| stability.is_stable(usize::from(slot.partition().0), stamp);
+        let (expired, mut more) = self.keys.expire(time_ms, horizon_ms, &stable_in, BUDGET);
+        self.stats.expired += expired as u64;
+        let (first, end) = self.keys.partitions();
+        // A few partitions a call, in turn.
+        for _ in 0..8 {
+            let partition = first + *work % (end - first);
+            *work += 1;
+            more |= self.keys.collect(partition, &|stamp| stability.is_stable(partition, stamp), BUDGET);
+        }
+        more | self.keys.free_trash(4096)
+    }
+
+    /// The latest stamp applied in a partition, whoever wrote it.
+    pub fn newest_applied(&self, partition: usize) -> Stamp {
+        let stamps = self.versions.column(partition).map(|(origin, hlc)| Stamp::new(hlc, origin));
+        stamps.fold(Stamp::ZERO, |newest, stamp| self.realm.origins.later(newest, stamp))
+    }
+
+    fn flush_dbs(&mut self, db: Db, partition: usize, stamp: Stamp, newest: Stamp) {
+        let all = 0..self.keys.databases() as u16;
+        for each in all.filter(|&each| db == record::EVERY_DB || db == Db(each)) {
+            self.keys.flush(Db(each), partition, stamp, newest);
+        }
+    }
+
+    fn log(&mut self, partition: Partition, stamp: Stamp, db: Db, key: &[u8], op: &Op<'_>) {
+        self.versions.raise(stamp.origin(), usize::from(partition.0), stamp.hlc());
+        if self.logging {
+            self.backlog.push(|out| record::encode(out, partition, stamp, db, key, op));
+        } else {
+            self.backlog.raise_trimmed(usize::from(partition.0), stamp);
+        }
+    }
+
+    fn malformed(&mut self) -> Merged {
+        self.stats.malformed += 1;
+        Merged::Malformed
+    }
+}

@@ -1,0 +1,335 @@
+//! What commands call: reads that honour deadlines, and writes that build the effect a peer would be sent.
+//!
+//! Every write here mints one stamp and leaves one record. A write that would change nothing is not made: callers
+//! look first.
+
+use super::Shard;
+use crate::base::ids::Db;
+use crate::base::time::{DeadlineMs, Now};
+use crate::mem::entry::View;
+use crate::merge::cell::{Cell, Visible};
+use crate::merge::hash::Hash;
+use crate::merge::key::Type;
+use crate::merge::op::{FieldWrite, Observations, Op, SetDeadline};
+use crate::merge::origins::OriginIdx;
+use crate::merge::realm::Realm;
+use crate::merge::total::Total;
+use crate::store::keyspace::{KeyRef, Packed, deadline_of};
+
+/// What a reader sees of a key.
+#[derive(Clone, Copy)]
+pub enum Value<'a> {
+    /// A string as it was written.
+    Bytes(&'a [u8]),
+    /// A counter, in units of 10^-17 (`Total::print` gives its text).
+    Number(i128),
+    /// A hash with at least one field.
+    Hash(&'a Hash),
+}
+
+/// A key that exists and has not expired.
+#[derive(Clone, Copy)]
+pub struct Found<'a> {
+    /// Its value.
+    pub value: Value<'a>,
+    /// When it expires, Unix milliseconds.
+    pub deadline: Option<DeadlineMs>,
+    /// As it is kept, for MEMORY USAGE and OBJECT.
+    pub packed: &'a Packed,
+}
+
+/// Why an increment was not made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NotAdded {
+    /// The key or field holds another type.
+    WrongType,
+    /// The value is no number of the kind asked for.
+    NotANumber,
+    /// The result would leave the range.
+    Overflow,
+}
+
+impl Shard {
+    /// Hashes a key both ways.
+    #[inline]
+    pub fn key<'k>(&self, bytes: &'k [u8]) -> KeyRef<'k> {
+        KeyRef::new(&self.realm, bytes)
+    }
+
+    /// The key as a reader sees it; counts a hit or a miss.
+    #[inline]
+    pub fn read(&mut self, db: Db, key: &KeyRef<'_>, now: Now) -> Option<Found<'_>> {
+        let time_ms = self.time_ms(now);
+        let found = self.keys.find(db, key).and_then(|entry| visible(&self.realm, entry, time_ms));
+        match found {
+            Some(_) => self.stats.hits += 1,
+            None => self.stats.misses += 1,
+        }
+        found
+    }
+
+    /// The key as a reader sees it, without counting (TYPE, OBJECT, write paths).
+    #[inline]
+    pub fn peek(&self, db: Db, key: &KeyRef<'_>, now: Now) -> Option<Found<'_>> {
+        let time_ms = self.time_ms(now);
+        self.keys.find(db, key).and_then(|entry| visible(&self.realm, entry, time_ms))
+    }
+
+    /// SET and everything that leaves a whole new string (APPEND, SETRANGE, ... with [`SetDeadline::Keep`]).
+    #[inline]
+    pub fn set(&mut self, db: Db, key: &KeyRef<'_>, value: &[u8], deadline: SetDeadline, now: Now) {
+        if deadline == SetDeadline::Keep {
+            self.clear_if_expired(db, key, now);
+        }
+        let observed = match self.keys.find(db, key).map(|entry| entry.view()) {
+            Some(View::Rich(state)) if state.hash.is_some() => {
+                // The fields' counters must be observed too, and only a delete carries those.
+                let hidden = state.hash.as_ref().is_some_and(|hash| hash.iter().any(|field| field.is_rich()));
+                let observed = state.string.observations();
+                if hidden {
+                    let op = state.clear_op();
+                    self.apply_local(db, key, &op, now);
+                }
+                observed
+            }
+            Some(View::Rich(state)) => state.string.observations(),
+            _ => Observations::new(),
+        };
+        self.apply_local(db, key, &Op::Set { value, deadline, observed }, now);
+    }
+
+    /// DEL. Returns whether a reader could see the key before.
+    pub fn del(&mut self, db: Db, key: &KeyRef<'_>, now: Now) -> bool {
+        let existed = self.peek(db, key, now).is_some();
+        if existed {
+            self.clear(db, key, now);
+        }
+        existed
+    }
+
+    /// EXPIRE, PERSIST: writes the deadline register of a key that exists.
+    pub fn set_deadline(&mut self, db: Db, key: &KeyRef<'_>, at: Option<DeadlineMs>, now: Now) {
+        self.apply_local(db, key, &Op::Deadline { at }, now);
+    }
+
+    /// INCR and DECR: adds to a key that is absent or holds an integer. Returns the new value.
+    pub fn incr(&mut self, db: Db, key: &KeyRef<'_>, by: i64, now: Now) -> Result<i64, NotAdded> {
+        self.clear_if_expired(db, key, now);
+        let known = match self.peek(db, key, now).map(|found| found.value) {
+            None => 0,
+            Some(Value::Hash(_)) => return Err(NotAdded::WrongType),
+            Some(value) => value.as_integer().ok_or(NotAdded::NotANumber)?,
+        };
+        let sum = known.checked_add(by).ok_or(NotAdded::Overflow)?;
+        if !self.add(db, key, None, Total::Int(by), now) {
+            let mut text = itoa::Buffer::new();
+            self.set(db, key, text.format(sum).as_bytes(), SetDeadline::Keep, now);
+        }
+        Ok(sum)
+    }
+
+    /// INCRBYFLOAT: adds exactly to a key that is absent or holds a decimal. Returns the new value in units of 10^-17.
+    /// `None`: the numbers are beyond exact decimals; the caller computes and calls [`Shard::set`].
+    pub fn incr_exact(&mut self, db: Db, key: &KeyRef<'_>, by: Total, now: Now) -> Result<Option<i128>, NotAdded> {
+        self.clear_if_expired(db, key, now);
+        let known = match self.peek(db, key, now).map(|found| found.value) {
+            None => 0,
+            Some(Value::Hash(_)) => return Err(NotAdded::WrongType),
+            Some(Value::Number(fixed)) => fixed,
+            Some(Value::Bytes(bytes)) => match Total::parse(bytes) {
+                Some(total) => total.fixed(),
+                None => return Ok(None),
+            },
+        };
+        let sum = known.saturating_add(by.fixed());
+        Ok((Total::in_range(sum) && self.add(db, key, None, by, now)).then_some(sum))
+    }
+
+    /// HSET: writes fields of a key that is absent or a hash. The caller has checked the type.
+    pub fn hset(&mut self, db: Db, key: &KeyRef<'_>, fields: &[(&[u8], &[u8])], now: Now) {
+        self.clear_if_expired(db, key, now);
+        let fields = fields.iter().map(|&(name, value)| self.field_write(db, key, name, Some(value))).collect();
+        self.apply_local(db, key, &Op::Fields { fields }, now);
+    }
+
+    /// HDEL: deletes fields that exist. A hash that loses its last field is deleted as a key.
+    pub fn hdel(&mut self, db: Db, key: &KeyRef<'_>, names: &[&[u8]], now: Now) {
+        let fields = names.iter().map(|name| self.field_write(db, key, name, None)).collect();
+        self.apply_local(db, key, &Op::Fields { fields }, now);
+        let emptied = self.hash(db, key).is_none_or(Hash::is_empty);
+        // What a lost clash of types left behind must not come to light.
+        if emptied && self.peek(db, key, now).is_some() {
+            self.clear(db, key, now);
+        }
+    }
+
+    /// HINCRBY: adds to a field that is absent or holds an integer. The caller has checked the key's type.
+    pub fn hincr(&mut self, db: Db, key: &KeyRef<'_>, name: &[u8], by: i64, now: Now) -> Result<i64, NotAdded> {
+        self.clear_if_expired(db, key, now);
+        let known = match self.field(db, key, name) {
+            None => 0,
+            Some(value) => value.as_integer().ok_or(NotAdded::NotANumber)?,
+        };
+        let sum = known.checked_add(by).ok_or(NotAdded::Overflow)?;
+        if !self.add(db, key, Some(name), Total::Int(by), now) {
+            let mut text = itoa::Buffer::new();
+            self.hset(db, key, &[(name, text.format(sum).as_bytes())], now);
+        }
+        Ok(sum)
+    }
+
+    /// HINCRBYFLOAT; as [`Shard::incr_exact`].
+    pub fn hincr_exact(&mut self, db: Db, key: &KeyRef<'_>, name: &[u8], by: Total, now: Now) -> Option<i128> {
+        self.clear_if_expired(db, key, now);
+        let known = match self.field(db, key, name) {
+            None => 0,
+            Some(Value::Number(fixed)) => fixed,
+            Some(Value::Bytes(bytes)) => Total::parse(bytes)?.fixed(),
+            Some(Value::Hash(_)) => return None,
+        };
+        let sum = known.saturating_add(by.fixed());
+        (Total::in_range(sum) && self.add(db, key, Some(name), by, now)).then_some(sum)
+    }
+
+    /// One field of a hash as a reader sees it, deadlines aside.
+    pub fn field(&self, db: Db, key: &KeyRef<'_>, name: &[u8]) -> Option<Value<'_>> {
+        field_value(self.hash(db, key)?.find(&self.realm, name)?)
+    }
+
+    fn hash(&self, db: Db, key: &KeyRef<'_>) -> Option<&Hash> {
+        match self.keys.find(db, key)?.view() {
+            View::Rich(state) => state.hash.as_deref(),
+            _ => None,
+        }
+    }
+
+    fn field_write<'f>(&self, db: Db, key: &KeyRef<'_>, name: &'f [u8], value: Option<&'f [u8]>) -> FieldWrite<'f> {
+        let field = self.hash(db, key).and_then(|hash| hash.find(&self.realm, name));
+        let observed = match field.map(|field| field.view()) {
+            Some(View::Rich(cell)) => cell.observations(),
+            _ => Observations::new(),
+        };
+        FieldWrite { name, value, observed }
+    }
+
+    // Adds to our own slot; false when its total would leave the range.
+    fn add(&mut self, db: Db, key: &KeyRef<'_>, field: Option<&[u8]>, by: Total, now: Now) -> bool {
+        let floor = self.keys.floor(db, key);
+        let at = self.clock.mint(now.wall_ms, floor.hlc());
+        let empty = Cell::default();
+        let cell = match (self.keys.find(db, key).map(|entry| entry.view()), field) {
+            (Some(View::Rich(state)), None) => &state.string,
+            (Some(View::Rich(state)), Some(name)) => {
+                let hash = state.hash.as_ref();
+                match hash.and_then(|hash| hash.find(&self.realm, name)).map(|field| field.view()) {
+                    Some(View::Rich(cell)) => cell,
+                    _ => &empty,
+                }
+            }
+            _ => &empty,
+        };
+        let Some(slot) = cell.incremented(OriginIdx::OWN, at, by) else { return false };
+        let (epoch, total) = (slot.epoch, slot.total);
+        let op = match field {
+            None => Op::Add { epoch, total },
+            Some(name) => Op::FieldAdd { name, epoch, total },
+        };
+        self.apply_local(db, key, &op, now);
+        true
+    }
+
+    fn clear(&mut self, db: Db, key: &KeyRef<'_>, now: Now) {
+        let op = match self.keys.find(db, key).map(|entry| entry.view()) {
+            Some(View::Rich(state)) => state.clear_op(),
+            _ => Op::Clear { observed: Observations::new(), fields: Vec::new() },
+        };
+        self.apply_local(db, key, &op, now);
+    }
+
+    // A write that keeps something of the key must not keep what has expired: our clock may be behind or ahead of
+    // others', so the end of the old value is part of the write's effect.
+    #[inline]
+    fn clear_if_expired(&mut self, db: Db, key: &KeyRef<'_>, now: Now) {
+        let time_ms = self.time_ms(now);
+        let expired = self.keys.find(db, key).is_some_and(|entry| is_expired(entry, time_ms));
+        if expired {
+            self.clear(db, key, now);
+        }
+    }
+}
+
+impl<'a> Value<'a> {
+    /// The type a reader sees.
+    pub fn kind(&self) -> Type {
+        match self {
+            Self::Bytes(_) | Self::Number(_) => Type::String,
+            Self::Hash(_) => Type::Hash,
+        }
+    }
+
+    /// The string's bytes; a counter is printed into `scratch`. `None` for other types.
+    #[inline]
+    pub fn bytes<'s>(&self, scratch: &'s mut Vec<u8>) -> Option<&'s [u8]>
+    where
+        'a: 's,
+    {
+        match *self {
+            Self::Bytes(bytes) => Some(bytes),
+            Self::Number(fixed) => {
+                scratch.clear();
+                Total::print(fixed, scratch);
+                Some(scratch)
+            }
+            Self::Hash(_) => None,
+        }
+    }
+
+    /// The string as Redis reads integers.
+    pub fn as_integer(&self) -> Option<i64> {
+        match self {
+            Self::Bytes(bytes) => crate::base::text::parse_i64(bytes),
+            Self::Number(fixed) => Total::integer(*fixed),
+            Self::Hash(_) => None,
+        }
+    }
+}
+
+/// What a reader sees of a packed key at `time_ms`; `None` when it is deleted or expired.
+#[inline]
+pub fn visible<'a>(realm: &Realm, entry: &'a Packed, time_ms: u64) -> Option<Found<'a>> {
+    let deadline = deadline_of(entry).and_then(|deadline| deadline.at);
+    if deadline.is_some_and(|at| at <= time_ms) {
+        return None;
+    }
+    let value = match entry.view() {
+        View::Plain { value, .. } => Value::Bytes(value),
+        View::Tombstone { .. } => return None,
+        View::Rich(state) => match state.visible_type(realm)? {
+            Type::String => match state.string.visible() {
+                Visible::Absent => return None,
+                Visible::Bytes(bytes) => Value::Bytes(bytes),
+                Visible::Number(fixed) => Value::Number(fixed),
+            },
+            Type::Hash => Value::Hash(state.hash.as_deref()?),
+        },
+    };
+    Some(Found { value, deadline, packed: entry })
+}
+
+/// What a reader sees of a packed hash field; `None` when it is deleted.
+#[inline]
+pub fn field_value(field: &crate::merge::hash::Field) -> Option<Value<'_>> {
+    match field.view() {
+        View::Plain { value, .. } => Some(Value::Bytes(value)),
+        View::Tombstone { .. } => None,
+        View::Rich(cell) => match cell.visible() {
+            Visible::Absent => None,
+            Visible::Bytes(bytes) => Some(Value::Bytes(bytes)),
+            Visible::Number(fixed) => Some(Value::Number(fixed)),
+        },
+    }
+}
+
+fn is_expired(entry: &Packed, time_ms: u64) -> bool {
+    deadline_of(entry).and_then(|deadline| deadline.at).is_some_and(|at| at <= time_ms)
+}

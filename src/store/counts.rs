@@ -1,0 +1,91 @@
+//! How many keys there are, kept per database and partition so that a flush of a partition subtracts in one step.
+
+use crate::base::ids::Db;
+use crate::base::time::DeadlineMs;
+
+/// What one key adds to the counts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Tally {
+    /// A reader sees it, deadlines aside.
+    pub live: bool,
+    /// It is kept as a memory only.
+    pub tombstone: bool,
+    /// It has a deadline.
+    pub deadline: Option<DeadlineMs>,
+    /// It holds something to forget once stable.
+    pub garbage: bool,
+}
+
+/// See the file's head.
+pub struct Counts {
+    width: usize,
+    rows: Vec<Row>,
+    /// Per database, the sums over `rows`.
+    sums: Vec<Row>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Row {
+    live: usize,
+    deadlines: usize,
+    tombstones: usize,
+}
+
+impl Counts {
+    /// All zero.
+    pub fn new(databases: usize, width: usize) -> Self {
+        Self { width, rows: vec![Row::default(); databases * width], sums: vec![Row::default(); databases] }
+    }
+
+    /// A key changed from `before` to `after`. `was_past`: it had been taken out by [`Counts::expire`].
+    pub fn change(&mut self, db: Db, local: usize, before: Tally, after: Tally, was_past: bool) {
+        let change = |row: &mut Row| {
+            if before.live && !was_past {
+                row.live -= 1;
+                row.deadlines -= usize::from(before.deadline.is_some());
+            }
+            row.tombstones -= usize::from(before.tombstone);
+            row.live += usize::from(after.live);
+            row.deadlines += usize::from(after.live && after.deadline.is_some());
+            row.tombstones += usize::from(after.tombstone);
+        };
+        self.both(db, local, change);
+    }
+
+    /// A live key's deadline passed.
+    pub fn expire(&mut self, db: Db, local: usize) {
+        self.both(db, local, |row| {
+            row.live -= 1;
+            row.deadlines -= 1;
+        });
+    }
+
+    /// A partition's database was emptied.
+    pub fn reset(&mut self, db: Db, local: usize) {
+        let row = std::mem::take(&mut self.rows[usize::from(db.0) * self.width + local]);
+        let sum = &mut self.sums[usize::from(db.0)];
+        sum.live -= row.live;
+        sum.deadlines -= row.deadlines;
+        sum.tombstones -= row.tombstones;
+    }
+
+    /// Keys a reader sees.
+    pub fn live(&self, db: Db) -> usize {
+        self.sums[usize::from(db.0)].live
+    }
+
+    /// Of these, keys with a deadline.
+    pub fn deadlines(&self, db: Db) -> usize {
+        self.sums[usize::from(db.0)].deadlines
+    }
+
+    /// Memories of deletes, over all databases.
+    pub fn tombstones(&self) -> usize {
+        self.sums.iter().map(|row| row.tombstones).sum()
+    }
+
+    fn both(&mut self, db: Db, local: usize, change: impl Fn(&mut Row)) {
+        change(&mut self.rows[usize::from(db.0) * self.width + local]);
+        change(&mut self.sums[usize::from(db.0)]);
+    }
+}

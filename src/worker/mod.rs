@@ -1,0 +1,3 @@
+//! Everything one core decides, without I/O.
+
+pub mod port;

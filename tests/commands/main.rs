@@ -1,0 +1,7 @@
+//! Commands on one shard, without sockets: scripts of commands and the replies Redis gives.
+
+#[allow(unreachable_pub, dead_code, reason = "shared by several test programs")]
+#[path = "../support/mod.rs"]
+mod support;
+
+mod string;
