@@ -1,6 +1,170 @@
-//! `tutti-server`.
+//! `tutti-server`: reads the command line and the configuration, starts the log, and runs the server.
+//!
+//! What the arguments and files mean is decided in `config`; this file only reads and prints.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, IsTerminal, Read, Write};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use tutti::base::text::glob_match;
+use tutti::config::Config;
+use tutti::config::args::{self, Invocation, Request};
+use tutti::config::load::{File, Loaded, Note};
+use tutti::runtime::logging::{self, Log};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-fn main() {}
+fn main() -> ExitCode {
+    match start() {
+        Ok(code) => code,
+        Err(reason) => {
+            eprintln!("tutti-server: {reason}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start() -> Result<ExitCode, String> {
+    let args: Vec<Vec<u8>> = std::env::args_os().skip(1).map(OsString::into_vec).collect();
+    let invocation = match args::parse(&args).map_err(|error| error.to_string())? {
+        Request::Help => return print(&help()),
+        Request::Version => return print(&args::command().render_version().to_string()),
+        Request::Start(invocation) => invocation,
+    };
+    let loaded = load(&invocation)?;
+    if invocation.is_test {
+        loaded.notes.iter().for_each(|note| eprintln!("{}", note.text));
+        return print(&summary(&loaded.config));
+    }
+    if loaded.config.daemonize {
+        leave_terminal()?;
+    }
+    let log = logging::init(&loaded.config)?;
+    loaded.notes.iter().for_each(remark);
+    let pidfile = Pidfile::write(&loaded.config.pidfile)?;
+    let result = serve(loaded.config, &log);
+    drop(pidfile);
+    log.flush();
+    result
+}
+
+// Here the server starts: `runtime::run(config, log)`.
+fn serve(config: Config, _: &Log) -> Result<ExitCode, String> {
+    tracing::warn!(port = config.port, masters = config.replicaof.len(), "there is no runtime in this build yet");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn load(invocation: &Invocation) -> Result<Loaded, String> {
+    let file = invocation.file.as_deref().map(read).transpose()?;
+    let stdin = invocation.has_stdin.then(read_stdin).transpose()?;
+    let mut loaded = invocation.load(file, stdin, &mut read_included).map_err(|error| error.to_string())?;
+    let config = &mut loaded.config;
+    // Both are shown to clients, who do not know where we were started.
+    config.dir = absolute(&config.dir).map_err(|reason| format!("dir {reason}"))?;
+    config.config_file = invocation.file.as_deref().map(absolute).transpose()?.unwrap_or_default();
+    Ok(loaded)
+}
+
+fn read(path: &str) -> Result<File, String> {
+    fs::read(path).map(|text| (path.to_owned(), text)).map_err(|error| format!("{path}: {error}"))
+}
+
+fn read_stdin() -> Result<Vec<u8>, String> {
+    let mut text = Vec::new();
+    io::stdin().lock().read_to_end(&mut text).map_err(|error| format!("standard input: {error}"))?;
+    Ok(text)
+}
+
+/// One file, or those a pattern matches in the order of their names; a pattern may match none.
+fn read_included(pattern: &str) -> Result<Vec<File>, String> {
+    if !pattern.contains(['*', '?', '[']) {
+        return fs::read(pattern).map(|text| vec![(pattern.to_owned(), text)]).map_err(|error| error.to_string());
+    }
+    let start = PathBuf::from(if pattern.starts_with('/') { "/" } else { "" });
+    let mut paths = vec![start];
+    for part in pattern.split('/').filter(|part| !part.is_empty()) {
+        paths = paths.iter().flat_map(|path| matching(path, part)).collect();
+    }
+    paths.into_iter().filter(|path| !path.is_dir()).map(|path| read(&path.to_string_lossy())).collect()
+}
+
+fn matching(dir: &Path, part: &str) -> Vec<PathBuf> {
+    if !part.contains(['*', '?', '[']) {
+        let path = dir.join(part);
+        return if path.exists() { vec![path] } else { Vec::new() };
+    }
+    let here = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+    let names = fs::read_dir(here).into_iter().flatten().flatten().map(|entry| entry.file_name().into_vec());
+    // As in a shell, a leading dot must be asked for.
+    let is_hidden = |name: &[u8]| name.starts_with(b".") && !part.starts_with('.');
+    let mut names: Vec<_> = names.filter(|name| !is_hidden(name) && glob_match(part.as_bytes(), name, false)).collect();
+    names.sort();
+    names.into_iter().map(|name| dir.join(OsString::from_vec(name))).collect()
+}
+
+fn absolute(path: &str) -> Result<String, String> {
+    let path = fs::canonicalize(path).map_err(|error| format!("{path}: {error}"))?;
+    path.into_os_string().into_string().map_err(|path| format!("{}: the path is not UTF-8 text", path.display()))
+}
+
+fn leave_terminal() -> Result<(), String> {
+    // SAFETY: no thread has been started yet, so the child has everything the parent had.
+    match unsafe { libc::daemon(1, 0) } {
+        0 => Ok(()),
+        _ => Err(format!("daemonize: {}", io::Error::last_os_error())),
+    }
+}
+
+/// The file that holds our process id; removed when dropped.
+struct Pidfile(PathBuf);
+
+impl Pidfile {
+    fn write(path: &str) -> Result<Option<Self>, String> {
+        if path.is_empty() {
+            return Ok(None);
+        }
+        fs::write(path, format!("{}\n", std::process::id())).map_err(|error| format!("pidfile {path}: {error}"))?;
+        Ok(Some(Self(PathBuf::from(path))))
+    }
+}
+
+impl Drop for Pidfile {
+    fn drop(&mut self) {
+        // It was ours to remove, and a missing one harms nobody.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+fn remark(note: &Note) {
+    match note.is_warning {
+        true => tracing::warn!("{}", note.text),
+        false => tracing::info!("{}", note.text),
+    }
+}
+
+fn help() -> String {
+    let help = args::command().render_help();
+    if io::stdout().is_terminal() { help.ansi().to_string() } else { help.to_string() }
+}
+
+fn summary(config: &Config) -> String {
+    let mode = match (config.multi_master, config.active_replica) {
+        (true, true) => "multi-master and active-replica",
+        (true, false) => "multi-master",
+        (false, true) => "active-replica",
+        (false, false) => "neither multi-master nor active-replica",
+    };
+    let masters: Vec<_> = config.replicaof.iter().map(|(host, port)| format!("{host} {port}")).collect();
+    let masters = if masters.is_empty() { "none".to_owned() } else { masters.join(", ") };
+    format!("configuration OK: port {}, {mode}, masters: {masters}\n", config.port)
+}
+
+fn print(text: &str) -> Result<ExitCode, String> {
+    // A reader that closed the pipe (--help | head) has seen enough.
+    let _ = io::stdout().lock().write_all(text.as_bytes());
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,1 +1,3 @@
-//! (under construction)
+//! Everything that touches the world: threads, sockets, files and clocks.
+
+pub mod logging;
