@@ -9,19 +9,23 @@ pub trait Core {
     /// What crosses the mesh to another core of this node: all that was found for it in one tick.
     type Batch: Send + 'static;
 
-    /// A client connected. `local` tells a Unix socket or loopback address from others (protected mode).
+    /// A client connected. The low 20 bits of `conn.0` are a dense, reused slot number, good for indexing. `local` tells a Unix socket or loopback address from others (protected mode).
     fn accepted(&mut self, conn: ConnId, peer: &Endpoint, now: Now);
 
     /// A [`Action::Dial`] ended: connected as `conn`, or failed with a one-line reason.
     fn dialed(&mut self, dial: DialId, result: Result<(ConnId, Endpoint), String>, now: Now);
 
-    /// Bytes arrived. They may be of any length and cut anywhere; the slice is only valid during the call.
+    /// Bytes arrived. They may be of any length and cut anywhere; the slice is only valid during the call. After a
+    /// pause, what the kernel had handed over before it heard of it still comes.
     fn data(&mut self, conn: ConnId, bytes: &[u8], now: Now);
 
-    /// The kernel took `bytes` of this connection's output (slow readers are judged by what is still unsent).
+    /// The kernel took `bytes` of this connection's output (slow readers are judged by what is still unsent). For an
+    /// output of up to 16 KiB that was taken whole this may be told only with the next event of any kind; whoever
+    /// produces more upon `sent` keeps more than that unsent.
     fn sent(&mut self, conn: ConnId, bytes: usize, now: Now);
 
-    /// The peer closed its sending side (`half` true: replies may still be delivered) or the connection is gone.
+    /// The peer closed its sending side (`half` true: replies may still be delivered, and the core must ask for the
+    /// close) or the connection is gone (`half` false: nothing more is said about it or heard of it).
     fn closed(&mut self, conn: ConnId, half: bool, now: Now);
 
     /// A batch from another core. Never refused: bounds are kept by the sender.
@@ -50,6 +54,14 @@ pub trait Core {
 
     /// Moves what the core asks of the world into `into`, in order.
     fn take_actions(&mut self, into: &mut Vec<Action>);
+
+    /// The node was asked to stop (signal, or another core's [`Action::Exit`]). True: the core has something to
+    /// finish and asks for [`Action::Exit`] when it has; until all cores have, it keeps being called. False: nothing
+    /// to finish.
+    fn shutdown(&mut self, now: Now) -> bool {
+        let _ = now;
+        false
+    }
 }
 
 /// Numbers a dial so that its end can be told from others'.
@@ -72,7 +84,8 @@ pub struct Endpoint {
 /// What a core asks of the world.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Action {
-    /// Send what is already in the output, then close.
+    /// Send what is already in the output, then close. The core may forget the connection at once: after this and
+    /// after [`Action::Close`] it is not called about it again.
     CloseAfterFlush(ConnId),
     /// Close at once; unsent output is dropped.
     Close(ConnId),
@@ -91,6 +104,7 @@ pub enum Action {
         /// Bound on resolving and connecting together.
         timeout_ms: u64,
     },
-    /// Stop the process with this exit code once outputs are flushed.
+    /// This core is done: stop the process with this exit code once all cores are (the others are told to
+    /// [`Core::shutdown`]) and outputs are flushed. The first code above zero wins.
     Exit(i32),
 }

@@ -1,0 +1,295 @@
+//! One core's loop: completions, other cores' batches, timers, outputs, batches for others, wait. Again.
+//!
+//! It waits directly on the socket ring. glommio's reactor is only visited while there is work in it (files): every
+//! [`VISIT_US`] under traffic, and for the whole wait when there is no traffic. A visit costs about ten system calls;
+//! a pump that only yields to itself would starve the reactor until glommio's preempt timer, so the timer is set to
+//! the same time and a visit is a yield after it.
+//!
+//! The core is called from one place at a time and never across an await.
+
+use std::sync::Arc;
+
+use super::clock;
+use super::dial::{Dials, Wish};
+use super::mailbox::Mailbox;
+use super::mesh::Mesh;
+use super::net::Net;
+use super::ring::{Completion, SocketRing};
+use super::start::Node;
+use super::token::Op;
+use crate::base::ids::ShardId;
+use crate::base::time::Now;
+use crate::worker::port::{Action, Core};
+
+/// Periodic work at least this often.
+const TICK_US: u64 = 100_000;
+
+/// How long leaving may take once all cores are done: last replies to slow readers are given up then.
+const LEAVE_US: u64 = 500_000;
+
+/// A core and its surroundings.
+pub(crate) struct Pump<C: Core> {
+    core: C,
+    net: Net,
+    mesh: Mesh<C::Batch>,
+    dials: Dials,
+    node: Arc<Node>,
+    mailbox: Arc<Mailbox>,
+    now: Now,
+    last_tick_us: u64,
+    /// Some ring of the mesh is full: sockets are not read.
+    is_held: bool,
+    /// Another thread left something in the mailbox.
+    is_called: bool,
+    /// The core has work left for the next round, whatever happens.
+    is_busy: bool,
+    /// The earliest time something of the runtime's own is due.
+    next_timer_us: u64,
+    phase: Phase,
+    completions: Vec<Completion>,
+    actions: Vec<Action>,
+}
+
+/// How far the core is on its way out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    Serving,
+    /// Asked to shut down; it said it has something to finish.
+    Finishing,
+    /// It has asked for `Exit`; others may still need its answers.
+    Done,
+    /// All cores are done. Until this time outputs are flushed.
+    Leaving(u64),
+}
+
+/// What a pump is made of.
+pub(crate) struct Parts<C: Core> {
+    pub(crate) core: C,
+    pub(crate) net: Net,
+    pub(crate) mesh: Mesh<C::Batch>,
+    pub(crate) dials: Dials,
+    pub(crate) node: Arc<Node>,
+    pub(crate) mailbox: Arc<Mailbox>,
+}
+
+impl<C: Core> Pump<C> {
+    pub(crate) fn new(parts: Parts<C>) -> Self {
+        let Parts { core, mut net, mesh, dials, node, mailbox } = parts;
+        net.ring.watch(mailbox.eventfd());
+        Self {
+            core,
+            net,
+            mesh,
+            dials,
+            node,
+            mailbox,
+            now: clock::now(),
+            last_tick_us: 0,
+            is_held: false,
+            is_called: true,
+            is_busy: false,
+            next_timer_us: 0,
+            phase: Phase::Serving,
+            completions: Vec::with_capacity(1024),
+            actions: Vec::new(),
+        }
+    }
+
+    /// Serves until the node stops. The answer's ring is still a target of doorbells.
+    pub(crate) async fn run(mut self) -> Net {
+        // Unwinding would free buffers that the kernel may still write to, and leave the node without a shard.
+        let _guard = AbortOnPanic;
+        loop {
+            self.round();
+            if self.has_left() {
+                break;
+            }
+            self.wait();
+        }
+        self.close();
+        self.net
+    }
+
+    fn round(&mut self) {
+        self.now = clock::now();
+        self.complete();
+        self.deliver();
+        self.keep_time();
+        self.net.flush(&mut self.core);
+        self.send_batches();
+        self.act();
+        self.net.rearm_starved();
+        self.net.ring.buffers.publish();
+    }
+
+    /// What the kernel finished.
+    fn complete(&mut self) {
+        let Self { core, net, now, .. } = self;
+        if !self.is_held {
+            net.release_held(core, *now);
+        }
+        net.ring.drain(&mut self.completions);
+        for done in self.completions.drain(..) {
+            match done.token.op {
+                Op::Receive => net.received(core, done, self.is_held, *now),
+                Op::SendNow | Op::SendWait => net.send_ended(core, done, *now),
+                Op::Accept => net.accepted(core, done, *now),
+                Op::Connect => self.dials.connected(core, net, done, *now),
+                Op::Wake => {
+                    self.is_called = true;
+                    if !done.stays_armed() {
+                        net.ring.watch(self.mailbox.eventfd());
+                    }
+                }
+                // Bells only end the wait. A bell that failed found a core that has left.
+                Op::Bell | Op::BellFailed | Op::Forgotten => {}
+            }
+        }
+        net.settle(core, *now);
+    }
+
+    /// What other cores sent.
+    fn deliver(&mut self) {
+        let Self { core, net, mesh, now, node, .. } = self;
+        let mut bell = |target: ShardId| ring_bell(node, &mut net.ring, target);
+        mesh.deliver(|from, batch| core.receive(from, batch, *now), &mut bell);
+    }
+
+    /// Timers, background work and what other threads left for us.
+    fn keep_time(&mut self) {
+        let Self { core, net, now, .. } = self;
+        if now.mono_us >= self.last_tick_us + TICK_US || now.mono_us >= core.wake_at_us() {
+            self.last_tick_us = now.mono_us;
+            core.tick(*now);
+            self.next_timer_us = 0;
+        }
+        if self.is_called {
+            self.dials.collect_resolved(core, net, *now);
+            self.next_timer_us = 0;
+        }
+        if now.mono_us >= self.next_timer_us {
+            self.next_timer_us = self.dials.expire(core, net, *now).min(net.end_lingering(*now));
+            if matches!(self.phase, Phase::Serving | Phase::Finishing) {
+                self.next_timer_us = self.next_timer_us.min(net.arm_listeners(*now));
+            }
+        }
+        self.is_busy = core.background(*now);
+        if std::mem::take(&mut self.is_called) {
+            self.follow_the_node();
+        }
+    }
+
+    fn follow_the_node(&mut self) {
+        if self.phase == Phase::Serving && self.mailbox.is_asked_to_stop() {
+            self.phase = Phase::Finishing;
+            if !self.core.shutdown(self.now) {
+                self.exit(0);
+            }
+        }
+        // Not "else": the last core to be done tells itself to leave.
+        if self.phase == Phase::Done && self.mailbox.is_told_to_leave() {
+            self.phase = Phase::Leaving(self.now.mono_us + LEAVE_US);
+        }
+    }
+
+    fn send_batches(&mut self) {
+        let Self { core, net, mesh, node, .. } = self;
+        let mut bell = |target: ShardId| ring_bell(node, &mut net.ring, target);
+        self.is_held = mesh.send(|to| core.take_batch(to), &mut bell);
+    }
+
+    /// What the core asks of the world.
+    fn act(&mut self) {
+        let mut actions = std::mem::take(&mut self.actions);
+        self.core.take_actions(&mut actions);
+        // Actions may call the core (a dial that fails at once): look at it again before sleeping.
+        self.is_busy |= !actions.is_empty();
+        for action in actions.drain(..) {
+            let Self { core, net, now, .. } = self;
+            match action {
+                Action::Close(conn) => net.close(conn),
+                Action::CloseAfterFlush(conn) => net.close_after_flush(core, conn, *now),
+                Action::PauseReading(conn) => net.pause(conn),
+                Action::ResumeReading(conn) => net.resume(conn),
+                Action::Dial { dial, host, port, timeout_ms } => {
+                    self.dials.begin(core, net, Wish { dial, host, port, timeout_ms }, *now);
+                }
+                Action::Exit(code) => self.exit(code),
+            }
+            self.next_timer_us = 0;
+        }
+        self.actions = actions;
+    }
+
+    /// This core is done. It goes on answering others until all are.
+    fn exit(&mut self, code: i32) {
+        if matches!(self.phase, Phase::Serving | Phase::Finishing) {
+            self.phase = Phase::Done;
+            self.net.close_listeners();
+            self.node.core_is_done(code);
+        }
+    }
+
+    fn has_left(&mut self) -> bool {
+        match self.phase {
+            Phase::Leaving(until_us) => self.now.mono_us >= until_us || !self.net.is_sending(),
+            _ => false,
+        }
+    }
+
+    /// Submits everything and sleeps until something happens or is due.
+    fn wait(&mut self) {
+        let due_us = (self.last_tick_us + TICK_US).min(self.core.wake_at_us()).min(self.next_timer_us);
+        let mut sleep_us = due_us.saturating_sub(self.now.mono_us);
+        if let Phase::Leaving(until_us) = self.phase {
+            sleep_us = sleep_us.min(until_us.saturating_sub(self.now.mono_us));
+        }
+        let may_sleep =
+            !self.is_busy && sleep_us > 0 && !self.net.has_unfinished_round(self.is_held) && self.mesh.park();
+        if may_sleep {
+            self.net.ring.wait(sleep_us);
+            self.mesh.unpark();
+        } else {
+            self.net.ring.enter();
+        }
+    }
+
+    /// Ends everything that names our memory.
+    fn close(&mut self) {
+        self.dials.abandon_all(&mut self.net);
+        self.net.close_everything();
+        let give_up_us = clock::now().mono_us + LEAVE_US;
+        while !(self.net.is_empty() && self.dials.is_empty()) {
+            let now = clock::now();
+            assert!(now.mono_us < give_up_us, "the kernel does not end our socket operations");
+            self.net.ring.wait(10_000);
+            self.net.ring.drain(&mut self.completions);
+            for done in self.completions.drain(..) {
+                match done.token.op {
+                    Op::Receive => self.net.received(&mut self.core, done, false, now),
+                    Op::SendNow | Op::SendWait => self.net.send_ended(&mut self.core, done, now),
+                    Op::Connect => self.dials.connected(&mut self.core, &mut self.net, done, now),
+                    _ => {}
+                }
+            }
+            self.net.settle(&mut self.core, now);
+        }
+        self.net.ring.cancel_everything();
+        self.net.ring.enter();
+    }
+}
+
+fn ring_bell(node: &Node, ring: &mut SocketRing, target: ShardId) {
+    ring.ring_bell(node.ring_of(target));
+}
+
+/// Ends the process when a core panics.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::process::abort();
+        }
+    }
+}
