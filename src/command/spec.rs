@@ -23,6 +23,21 @@ pub struct Spec {
     pub since: &'static str,
 }
 
+/// One row, written as a line of a table.
+#[allow(clippy::too_many_arguments, reason = "a row of a table; each column has its own type")]
+pub const fn spec(
+    name: &'static str,
+    arity: i16,
+    flags: Flags,
+    keys: Keys,
+    run: Run,
+    group: Group,
+    since: &'static str,
+    summary: &'static str,
+) -> Spec {
+    Spec { name, arity, flags, keys, run, group, summary, since }
+}
+
 /// Facts of a command, as bits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Flags(pub u32);
@@ -31,6 +46,11 @@ impl Flags {
     /// Whether all bits of `other` are set.
     pub const fn has(self, other: Self) -> bool {
         self.0 & other.0 == other.0
+    }
+
+    /// Both, in constants: `READ.or(FAST)`.
+    pub const fn or(self, other: Self) -> Self {
+        Self(self.0 | other.0)
     }
 }
 
