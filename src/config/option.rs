@@ -209,8 +209,7 @@ impl Opt {
         match &self.value {
             Value::Secret { set, .. } => set(config, Secret::new(word.as_slice())),
             Value::Noted { shape, default, .. } => {
-                shape.check(word)?;
-                note(config, self.name, default, word.clone());
+                note(config, self.name, default, shape.read(word)?);
             }
             _ => self.set_text(config, utf8(word)?)?,
         }
@@ -235,7 +234,7 @@ impl Opt {
                 set(config, n);
             }
             Value::Memory { min, set, .. } => {
-                let bytes = parse_memory(word).ok_or("argument must be a memory value")?;
+                let bytes = parse_memory(word).ok_or(NOT_MEMORY)?;
                 if bytes < *min || bytes > MEMORY_MAX {
                     return Err(format!("argument must be between {min} and {MEMORY_MAX} inclusive"));
                 }
@@ -295,21 +294,15 @@ impl Opt {
 }
 
 impl Shape {
-    fn check(self, word: &[u8]) -> Result<(), String> {
-        let fits = match self {
-            Self::Bool => utf8(word).is_ok_and(|word| yes_or_no(word).is_some()),
-            Self::Number => parse_i64(word).is_some(),
-            Self::Memory => {
-                utf8(word.strip_suffix(b"%").unwrap_or(word)).is_ok_and(|word| parse_memory(word).is_some())
-            }
-            Self::Text | Self::Words => true,
-        };
-        let reason = match self {
-            Self::Bool => NOT_BOOL,
-            Self::Memory => "argument must be a memory value",
-            _ => NOT_INTEGER,
-        };
-        if fits { Ok(()) } else { Err(reason.into()) }
+    /// The value as CONFIG GET prints it, or why it is none.
+    fn read(self, word: &[u8]) -> Result<Vec<u8>, String> {
+        match self {
+            Self::Bool => Ok(if yes_or_no(utf8(word)?).ok_or(NOT_BOOL)? { "yes" } else { "no" }.into()),
+            Self::Number => parse_i64(word).map(|n| n.to_string().into()).ok_or(NOT_INTEGER.into()),
+            Self::Memory if word.ends_with(b"%") => Ok(word.into()),
+            Self::Memory => Ok(parse_memory(utf8(word)?).ok_or(NOT_MEMORY)?.to_string().into()),
+            Self::Text | Self::Words => Ok(word.into()),
+        }
     }
 }
 
@@ -317,6 +310,7 @@ impl Shape {
 pub(super) const WRONG_NUMBER: &str = "wrong number of arguments";
 const NOT_BOOL: &str = "argument must be 'yes' or 'no'";
 const NOT_INTEGER: &str = "argument couldn't be parsed into an integer";
+const NOT_MEMORY: &str = "argument must be a memory value";
 const MEMORY_MAX: u64 = i64::MAX as u64;
 
 /// The word as text, or why not.
@@ -346,7 +340,7 @@ fn yes_or_no(word: &str) -> Option<bool> {
 /// Bytes in the largest unit that divides them: `64mb`.
 pub(super) fn short_memory(bytes: u64) -> String {
     for (unit, size) in [("gb", 1 << 30), ("mb", 1 << 20), ("kb", 1 << 10)] {
-        if bytes != 0 && bytes % size == 0 {
+        if bytes != 0 && bytes.is_multiple_of(size) {
             return format!("{}{unit}", bytes / size);
         }
     }

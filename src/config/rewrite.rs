@@ -17,13 +17,23 @@ pub fn rewrite(old: &[u8], config: &Config, include: ReadIncluded<'_>) -> Result
     for opt in differing(config, &given) {
         draft.place(opt, &opt.lines(config));
     }
-    // An included file may stand behind our lines, or add to them: what still differs is said last.
-    let (mut last, given) = Draft::read(&draft.text(), include)?;
-    for opt in differing(config, &given) {
-        last.say_last(opt, &opt.lines(config));
+    // An included file may stand behind our lines, or add to them: what still differs is said last. Saying one thing
+    // can uncover another (active-replica and replica-read-only), hence the rounds.
+    for _ in 0..ROUNDS_MAX {
+        let (last, given) = Draft::read(&draft.text(), include)?;
+        draft = last;
+        let missing: Vec<_> = differing(config, &given).collect();
+        if missing.is_empty() {
+            break;
+        }
+        for opt in missing {
+            draft.say_last(opt, &opt.lines(config));
+        }
     }
-    Ok(last.text())
+    Ok(draft.text())
 }
+
+const ROUNDS_MAX: usize = 4;
 
 fn differing<'a>(want: &'a Config, have: &'a Config) -> impl Iterator<Item = &'static Opt> + 'a {
     // With active-replica this one follows by itself.

@@ -78,7 +78,9 @@ pub(super) const RENAME_COMMAND: Several = Several {
     form: "COMMAND NEW-NAME",
     set: |config, words| {
         let [old, new] = words else { return Err(WRONG_NUMBER.into()) };
-        config.rename_command.push((utf8(old)?.to_lowercase(), utf8(new)?.to_owned()));
+        let (old, new) = (utf8(old)?.to_lowercase(), utf8(new)?.to_owned());
+        config.rename_command.retain(|(earlier, _)| *earlier != old);
+        config.rename_command.push((old, new));
         Ok(())
     },
     texts: |_| Vec::new(),

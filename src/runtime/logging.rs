@@ -107,11 +107,10 @@ fn filter_of(level: LogLevel) -> LevelFilter {
 fn report_panics(log: Log) {
     let default = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        tracing::error!(
-            place = panic.location().map(ToString::to_string),
-            "our mistake: {}",
-            panic.payload_as_str().unwrap_or("no reason given")
-        );
+        let payload = panic.payload();
+        let reason = payload.downcast_ref::<String>().map(String::as_str).or(payload.downcast_ref::<&str>().copied());
+        let place = panic.location().map(ToString::to_string);
+        tracing::error!(place, "our mistake: {}", reason.unwrap_or("no reason given"));
         log.flush();
         default(panic);
     }));
