@@ -3,28 +3,71 @@
 //! It drives any [`Core`](crate::worker::port::Core): one per thread, each with its own ring, connections and
 //! executor. Reading order: `pump` (the loop), `net` (sockets to calls and back), `conns` and `output` (what is in
 //! flight), `ring`, `buffers` and `token` (io_uring), `mesh` (core to core), `dial`, `resolve` and `mailbox` (beside
-//! the data path), `listen` and `address`, `start` (threads).
+//! the data path), `disk` and `bell` (files, by glommio), `listen` and `address`, `start` (threads), `preflight`,
+//! `process` and `signals`.
 //!
 //! Promises: one send per connection is in flight; memory lent to the kernel outlives its use; a receiver never
 //! waits to send; a peer, name server or disk that does not answer delays nobody else.
 
 mod address;
+mod bell;
 mod buffers;
 pub mod clock;
 mod conns;
 mod dial;
+mod disk;
 mod listen;
 pub mod logging;
 mod mailbox;
 pub mod mesh;
 mod net;
 mod output;
+pub mod preflight;
+pub mod process;
 mod pump;
 mod resolve;
 mod ring;
 mod settings;
+mod signals;
 mod start;
+#[cfg(test)]
+mod tests;
 mod token;
+#[cfg(test)]
+mod toy;
 
 pub use settings::{Port, Settings};
 pub use start::{CoreSeat, Running, core_count, start};
+
+use std::os::fd::AsFd;
+
+use crate::worker::port::Core;
+
+/// Runs a node from check to end: answers the exit code, or one line why it could not start.
+///
+/// `on_ready` is called once all cores serve (log lines, pid file). SIGTERM and SIGINT ask every core to shut down;
+/// a second one ends the process at once.
+pub fn run<C, F>(settings: &Settings, make_core: F, on_ready: impl FnOnce(&Running)) -> Result<i32, String>
+where
+    C: Core + 'static,
+    F: Fn(CoreSeat) -> C + Send + Sync + 'static,
+{
+    preflight::check(core_count(settings))?;
+    process::raise_file_limit(settings.clients_max, core_count(settings));
+    signals::install().map_err(|error| format!("could not handle signals: {error}"))?;
+    let running = start(settings, make_core)?;
+    notify("READY=1");
+    on_ready(&running);
+    if signals::wait(running.finished().as_fd()) {
+        tracing::warn!("signal received, shutting down");
+        running.stop();
+    }
+    notify("STOPPING=1");
+    Ok(running.wait())
+}
+
+fn notify(state: &str) {
+    if let Err(error) = process::sd_notify(state) {
+        tracing::warn!("could not tell systemd {state}: {error}");
+    }
+}

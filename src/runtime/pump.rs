@@ -7,10 +7,14 @@
 //!
 //! The core is called from one place at a time and never across an await.
 
+use std::os::fd::AsFd;
+use std::rc::Rc;
 use std::sync::Arc;
 
+use super::bell::{Bell, Wire};
 use super::clock;
 use super::dial::{Dials, Wish};
+use super::disk::Disk;
 use super::mailbox::Mailbox;
 use super::mesh::Mesh;
 use super::net::Net;
@@ -24,6 +28,9 @@ use crate::worker::port::{Action, Core};
 /// Periodic work at least this often.
 const TICK_US: u64 = 100_000;
 
+/// How long glommio may have to wait for a visit while it has work.
+pub(crate) const VISIT_US: u64 = 500;
+
 /// How long leaving may take once all cores are done: last replies to slow readers are given up then.
 const LEAVE_US: u64 = 500_000;
 
@@ -33,6 +40,13 @@ pub(crate) struct Pump<C: Core> {
     net: Net,
     mesh: Mesh<C::Batch>,
     dials: Dials,
+    disk: Disk,
+    bell: Rc<Bell>,
+    /// From the socket ring to the bell; made when glommio is first slept in.
+    wire: Option<Wire>,
+    last_visit_us: u64,
+    /// The last wait brought something.
+    has_traffic: bool,
     node: Arc<Node>,
     mailbox: Arc<Mailbox>,
     now: Now,
@@ -76,11 +90,17 @@ impl<C: Core> Pump<C> {
     pub(crate) fn new(parts: Parts<C>) -> Self {
         let Parts { core, mut net, mesh, dials, node, mailbox } = parts;
         net.ring.watch(mailbox.eventfd());
+        let bell = Rc::new(Bell::default());
         Self {
             core,
             net,
             mesh,
             dials,
+            disk: Disk::new(Rc::clone(&bell)),
+            bell,
+            wire: None,
+            last_visit_us: 0,
+            has_traffic: false,
             node,
             mailbox,
             now: clock::now(),
@@ -104,9 +124,9 @@ impl<C: Core> Pump<C> {
             if self.has_left() {
                 break;
             }
-            self.wait();
+            self.wait().await;
         }
-        self.close();
+        self.close().await;
         self.net
     }
 
@@ -129,6 +149,7 @@ impl<C: Core> Pump<C> {
             net.release_held(core, *now);
         }
         net.ring.drain(&mut self.completions);
+        self.has_traffic = !self.completions.is_empty();
         for done in self.completions.drain(..) {
             match done.token.op {
                 Op::Receive => net.received(core, done, self.is_held, *now),
@@ -152,7 +173,8 @@ impl<C: Core> Pump<C> {
     fn deliver(&mut self) {
         let Self { core, net, mesh, now, node, .. } = self;
         let mut bell = |target: ShardId| ring_bell(node, &mut net.ring, target);
-        mesh.deliver(|from, batch| core.receive(from, batch, *now), &mut bell);
+        let delivered = mesh.deliver(|from, batch| core.receive(from, batch, *now), &mut bell);
+        self.has_traffic |= delivered > 0;
     }
 
     /// Timers, background work and what other threads left for us.
@@ -173,6 +195,7 @@ impl<C: Core> Pump<C> {
                 self.next_timer_us = self.next_timer_us.min(net.arm_listeners(*now));
             }
         }
+        self.disk.collect(core, *now);
         self.is_busy = core.background(*now);
         if std::mem::take(&mut self.is_called) {
             self.follow_the_node();
@@ -214,6 +237,7 @@ impl<C: Core> Pump<C> {
                 Action::Dial { dial, host, port, timeout_ms } => {
                     self.dials.begin(core, net, Wish { dial, host, port, timeout_ms }, *now);
                 }
+                Action::File { file, step } => self.disk.begin(file, step),
                 Action::Exit(code) => self.exit(code),
             }
             self.next_timer_us = 0;
@@ -238,7 +262,7 @@ impl<C: Core> Pump<C> {
     }
 
     /// Submits everything and sleeps until something happens or is due.
-    fn wait(&mut self) {
+    async fn wait(&mut self) {
         let due_us = (self.last_tick_us + TICK_US).min(self.core.wake_at_us()).min(self.next_timer_us);
         let mut sleep_us = due_us.saturating_sub(self.now.mono_us);
         if let Phase::Leaving(until_us) = self.phase {
@@ -246,16 +270,57 @@ impl<C: Core> Pump<C> {
         }
         let may_sleep =
             !self.is_busy && sleep_us > 0 && !self.net.has_unfinished_round(self.is_held) && self.mesh.park();
+        match (self.disk.is_busy(), may_sleep) {
+            (true, _) => self.wait_with_glommio(if may_sleep { sleep_us } else { 0 }).await,
+            (false, true) => self.net.ring.wait(sleep_us),
+            (false, false) => self.net.ring.enter(),
+        }
         if may_sleep {
-            self.net.ring.wait(sleep_us);
             self.mesh.unpark();
-        } else {
-            self.net.ring.enter();
         }
     }
 
+    /// The same while glommio has work: its reactor is visited in time, and slept in when there is no traffic.
+    async fn wait_with_glommio(&mut self, sleep_us: u64) {
+        if sleep_us > 0 && !self.has_traffic {
+            return self.sleep_in_glommio(sleep_us).await;
+        }
+        self.net.ring.wait(sleep_us.min(VISIT_US));
+        if clock::now().mono_us >= self.last_visit_us + VISIT_US {
+            // Reaches the reactor when glommio's preempt timer, set to the same time, has fired; else it only lets
+            // runnable tasks run.
+            glommio::executor().yield_task_queue_now().await;
+            self.last_visit_us = clock::now().mono_us;
+        }
+    }
+
+    async fn sleep_in_glommio(&mut self, sleep_us: u64) {
+        if self.wire.is_none() {
+            self.wire = self.connect_wire();
+        }
+        // First the wish for signals, then a look: what completes in between is seen or signals.
+        self.net.ring.signal_completions(true);
+        self.net.ring.enter();
+        if !self.net.ring.has_completions() && !self.disk.has_events() {
+            // Without a wire only time wakes us: keep it short.
+            let limit_us = if self.wire.is_some() { sleep_us } else { sleep_us.min(VISIT_US) };
+            self.bell.sleep(limit_us).await;
+        }
+        self.net.ring.signal_completions(false);
+        self.net.ring.enter();
+        self.last_visit_us = clock::now().mono_us;
+    }
+
+    fn connect_wire(&mut self) -> Option<Wire> {
+        let wire = Wire::connect(Rc::clone(&self.bell));
+        let wire = wire.and_then(|wire| self.net.ring.register_eventfd(wire.eventfd().as_fd()).map(|()| wire));
+        wire.inspect_err(|error| tracing::warn!("no eventfd for the socket ring, disk work will be slower: {error}"))
+            .ok()
+    }
+
     /// Ends everything that names our memory.
-    fn close(&mut self) {
+    async fn close(&mut self) {
+        self.disk.abandon_all();
         self.dials.abandon_all(&mut self.net);
         self.net.close_everything();
         let give_up_us = clock::now().mono_us + LEAVE_US;
@@ -276,6 +341,12 @@ impl<C: Core> Pump<C> {
         }
         self.net.ring.cancel_everything();
         self.net.ring.enter();
+        while !self.disk.is_empty() && clock::now().mono_us < give_up_us {
+            self.bell.sleep(10_000).await;
+        }
+        if let Some(wire) = self.wire.take() {
+            wire.cut().await;
+        }
     }
 }
 

@@ -15,9 +15,10 @@ use super::listen::{Listener, bind_all};
 use super::mailbox::{Mailbox, new_eventfd, signal};
 use super::mesh::{self, Mesh};
 use super::net::Net;
-use super::pump::{Parts, Pump};
+use super::pump::{Parts, Pump, VISIT_US};
 use super::resolve::Resolver;
 use super::settings::Settings;
+use super::signals;
 use crate::base::ids::ShardId;
 use crate::worker::port::Core;
 
@@ -192,6 +193,7 @@ where
     C: Core + 'static,
     F: Fn(CoreSeat) -> C,
 {
+    signals::block_here();
     // Before anything is allocated, so that memory is local to the CPU.
     if let Some(cpu) = start.cpus[core]
         && !core_affinity::set_for_current(cpu)
@@ -201,7 +203,7 @@ where
     let executor = LocalExecutorBuilder::new(Placement::Unbound)
         .io_memory(EXECUTOR_MEMORY_BYTES)
         .ring_depth(EXECUTOR_RING_DEPTH)
-        .preempt_timer(Duration::from_micros(500))
+        .preempt_timer(Duration::from_micros(VISIT_US))
         .make();
     let built = match (executor, Net::new(listeners)) {
         (Ok(executor), Ok(net)) => Some((executor, net)),

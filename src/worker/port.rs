@@ -1,6 +1,8 @@
 //! What a worker and the world say to each other. The runtime (or the simulator) calls a [`Core`]; a core never
 //! calls out, it leaves [`Action`]s, output bytes and batches to be fetched at the end of the tick.
 
+use std::path::PathBuf;
+
 use crate::base::ids::{ConnId, ShardId};
 use crate::base::time::Now;
 
@@ -55,6 +57,11 @@ pub trait Core {
     /// Moves what the core asks of the world into `into`, in order.
     fn take_actions(&mut self, into: &mut Vec<Action>);
 
+    /// A step on a file ended.
+    fn file_event(&mut self, file: FileId, event: FileEvent, now: Now) {
+        let _ = (file, event, now);
+    }
+
     /// The node was asked to stop (signal, or another core's [`Action::Exit`]). True: the core has something to
     /// finish and asks for [`Action::Exit`] when it has; until all cores have, it keeps being called. False: nothing
     /// to finish.
@@ -104,7 +111,59 @@ pub enum Action {
         /// Bound on resolving and connecting together.
         timeout_ms: u64,
     },
+    /// One step on a file, done beside the data path; answered by [`Core::file_event`] once.
+    File {
+        /// Chosen by the core, unused until the file has ended (committed, abandoned or failed).
+        file: FileId,
+        /// What to do.
+        step: FileStep,
+    },
     /// This core is done: stop the process with this exit code once all cores are (the others are told to
     /// [`Core::shutdown`]) and outputs are flushed. The first code above zero wins.
     Exit(i32),
+}
+
+/// Numbers a file that a core has open.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct FileId(pub u64);
+
+/// A step on a file. The first is one of the opening ones. A core asks for one step at a time and file and waits for
+/// its end: that bounds what a slow disk piles up in memory.
+#[derive(Clone, PartialEq, Debug)]
+pub enum FileStep {
+    /// Begin a new content for `path`. Nothing is seen there until [`FileStep::Commit`].
+    Create(PathBuf),
+    /// Open for reading from the start.
+    Open(PathBuf),
+    /// Open for appending at the end; made if missing.
+    OpenToAppend(PathBuf),
+    /// Write at the end. Slices of 64 to 256 KiB suit both the disk and the other work of the core.
+    Append(Vec<u8>),
+    /// Read up to this many bytes from where the last read ended.
+    Read(usize),
+    /// Make what was written survive a power cut.
+    Sync,
+    /// The end: synchronise; a created file takes the place of `path`, durably. Closes.
+    Commit,
+    /// The end: close; a created file is removed.
+    Abandon,
+}
+
+/// How a step ended.
+#[derive(Clone, PartialEq, Debug)]
+pub enum FileEvent {
+    /// Open, and so many bytes long.
+    Opened(u64),
+    /// Written.
+    Appended,
+    /// Read; empty at the end of the file.
+    Read(Vec<u8>),
+    /// Synchronised.
+    Synced,
+    /// Committed and closed.
+    Committed,
+    /// Closed.
+    Abandoned,
+    /// The step failed for this reason (one line, naming the path). The file is closed, a created one removed.
+    Failed(String),
 }
