@@ -65,7 +65,7 @@ fn permutations<T: Clone>(items: &mut Vec<T>, upto: usize, each: &mut impl FnMut
     }
     for at in 0..upto {
         permutations(items, upto - 1, each);
-        items.swap(if upto % 2 == 0 { at } else { 0 }, upto - 1);
+        items.swap(if upto.is_multiple_of(2) { at } else { 0 }, upto - 1);
     }
 }
 

@@ -7,7 +7,7 @@ use clap::{Arg, ArgAction, Command};
 
 use super::Config;
 use super::load::{ConfigError, File, Loaded, Loader, ReadIncluded};
-use super::option::Opt;
+use super::option::{Opt, Value};
 use super::options::{SECTIONS, find};
 use crate::base::text::split_quoted;
 
@@ -104,6 +104,7 @@ pub fn command() -> Command {
     let command = Command::new("tutti-server")
         .version(env!("CARGO_PKG_VERSION"))
         .about(env!("CARGO_PKG_DESCRIPTION"))
+        .next_line_help(true)
         .override_usage("tutti-server [FILE] [--DIRECTIVE VALUE...]...")
         .after_help(EXAMPLES)
         .disable_version_flag(true)
@@ -145,17 +146,22 @@ fn complete_save(directive: &mut Vec<Vec<u8>>) {
 }
 
 fn flag(title: &'static str, opt: &'static Opt) -> Arg {
-    let default = match opt.texts(&Config::default()).as_slice() {
-        [text] if !text.is_empty() => format!(" [default: {}]", String::from_utf8_lossy(text)),
-        _ => String::new(),
+    let default = opt.lines(&Config::default()).concat().join(&b' ');
+    let default = if default.is_empty() { String::new() } else { format!(" [{}]", String::from_utf8_lossy(&default)) };
+    let (name, choice) = match &opt.value {
+        Value::Word { words, .. } if words.len() > WORDS_IN_NAME => ("WORD".into(), format!(": {}", words.join(", "))),
+        _ => (opt.form(), String::new()),
     };
     Arg::new(opt.name)
         .long(opt.name)
-        .value_name(opt.form())
-        .help(format!("{}{default}", opt.doc))
+        .value_name(name)
+        .help(format!("{}{choice}{default}", opt.doc))
         .help_heading(title)
         .action(ArgAction::Append)
 }
+
+/// More words than this stand behind the description instead of the name.
+const WORDS_IN_NAME: usize = 5;
 
 #[cfg(test)]
 mod tests {
@@ -256,6 +262,6 @@ mod tests {
         for opt in super::super::options::used().filter(|opt| opt.name != "include") {
             assert!(help.contains(&format!("--{} ", opt.name)), "{}", opt.name);
         }
-        assert!(help.contains("[default: 6379]"));
+        assert!(help.contains("0 listens on none [6379]") && help.contains("come back [64mb]"));
     }
 }

@@ -1,7 +1,9 @@
 //! The configuration: one typed field per option that has a meaning here, and the ways in and out of it.
 //!
-//! Reading order: [`Config`] below, then `values` (kinds of value). No I/O happens here: files come in and go out as
-//! bytes, so that every path can be tested without one.
+//! Reading order: [`Config`] below, `values` (kinds of value), `options` and `noted` (the table), `option` (what a row
+//! says), `several` (options of several words), `load` (lines to `Config`), `args` (the command line), `get_set` and
+//! `rewrite` (the CONFIG command). No I/O happens here: files come in and go out as bytes, so that every path can be
+//! tested without one.
 
 pub mod args;
 pub mod get_set;
@@ -36,7 +38,7 @@ pub struct Config {
     pub timeout: u64,
     /// Seconds between TCP keepalive probes; 0 sends none.
     pub tcp_keepalive: u32,
-    /// Refuse clients from other hosts while neither a password nor an address is configured.
+    /// Refuse clients from other hosts while there is no `requirepass`.
     pub protected_mode: bool,
     /// Clients that may be connected at once.
     pub maxclients: u32,

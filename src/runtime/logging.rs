@@ -26,8 +26,9 @@ use tracing_subscriber::{Registry, reload};
 use crate::config::Config;
 use crate::config::values::{LogFormat, LogLevel, SyslogFacility};
 
-/// Starts the log of this process and makes it the target of every tracing macro. Call it once, after the process has
-/// gone into the background (threads do not survive a fork).
+/// Starts the log of this process and makes it the target of every tracing macro. Call it once: after the process has
+/// gone into the background (threads do not survive a fork), and before the calling thread is pinned (the log's thread
+/// may run on the cores its starter may).
 pub fn init(config: &Config) -> Result<Log, String> {
     let (subscriber, log) = build(config)?;
     tracing::subscriber::set_global_default(subscriber).map_err(|_| "the log was started twice".to_owned())?;
@@ -575,6 +576,20 @@ mod tests {
         let config = Config { logfile: "/nowhere/at/all".into(), ..Config::default() };
         let refusal = build(&config).err().expect("there is no such directory");
         assert!(refusal.starts_with("logfile '/nowhere/at/all': "), "{refusal}");
+    }
+
+    #[test]
+    fn dropped_lines_are_counted_in_the_log() {
+        let dropped = Arc::new(AtomicU64::new(3));
+        for (format, tail) in [(LogFormat::Text, "be written\n"), (LogFormat::Json, "be written\"}\n")] {
+            let writer = Writer { output: Output::Stdout, syslog: None, format, dropped: dropped.clone() };
+            let mut batch = String::new();
+            dropped.store(3, Ordering::Relaxed);
+            writer.confess_dropped(&mut batch);
+            writer.confess_dropped(&mut batch);
+            assert!(batch.contains("3 lines of the log were dropped") && batch.ends_with(tail), "{batch}");
+            assert_eq!(batch.lines().count(), 1);
+        }
     }
 
     #[test]
