@@ -25,7 +25,7 @@ const DIGITS: usize = 12;
 
 /// Allocates as the server does.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tutti::mem::alloc::Mimalloc = tutti::mem::alloc::Mimalloc;
 
 /// A command whose keys are rewritten in place before each run, so that the arguments stay in cache as they would be
 /// after parsing.

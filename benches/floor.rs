@@ -11,7 +11,7 @@ use tutti::runtime::{Port, Settings, start};
 use tutti::worker::port::{Action, Core, DialId, Endpoint};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tutti::mem::alloc::Mimalloc = tutti::mem::alloc::Mimalloc;
 
 fn main() {
     let numbers: Vec<u16> = std::env::args().skip(1).filter_map(|argument| argument.parse().ok()).collect();

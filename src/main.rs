@@ -16,7 +16,7 @@ use tutti::config::load::{File, Loaded, Note};
 use tutti::runtime::logging::{self, Log};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tutti::mem::alloc::Mimalloc = tutti::mem::alloc::Mimalloc;
 
 fn main() -> ExitCode {
     match start() {

@@ -573,8 +573,10 @@ mod tests {
 
     #[test]
     fn plain_entries_of_all_sizes_round_trip() {
-        for key_len in SIZES {
-            for value_len in SIZES {
+        let sizes: Vec<usize> =
+            SIZES.into_iter().filter(|len| !cfg!(miri) || [0, 1, 65535, 65536].contains(len)).collect();
+        for &key_len in &sizes {
+            for &value_len in &sizes {
                 let (key, value) = (bytes(key_len, 1), bytes(value_len, 2));
                 for deadline in [None, Some((8, 9)), Some((8, NO_DEADLINE_MS))] {
                     check(&Plain::plain(&key, &value, 7, deadline), &key, &value, 7, deadline);

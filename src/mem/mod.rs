@@ -1,5 +1,6 @@
-//! Memory structures that know nothing of keys, commands or merging: a packed entry and a table that grows and is
-//! scanned in small steps.
+//! Memory structures that know nothing of keys, commands or merging: a packed entry, a table that grows and is
+//! scanned in small steps, and the allocator whose size classes they count on.
 
+pub mod alloc;
 pub mod entry;
 pub mod table;
