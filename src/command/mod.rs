@@ -4,9 +4,15 @@
 //! Reading order: `spec` (a row of the table), `table` (all rows), `args`, `error`, then a family such as `string`.
 
 pub mod args;
+pub mod bitfield;
+pub mod bitmap;
+pub mod counter;
 pub mod error;
+pub mod expiry;
+pub mod lcs;
 pub mod spec;
 pub mod string;
+pub mod substring;
 pub mod table;
 
 use crate::base::ids::Db;
@@ -73,6 +79,15 @@ impl Ctx<'_> {
         self.shard.peek(self.db, key, self.now)
     }
 
+    /// The string at `key`, a counter as its text; `None` when absent. Counts a hit or a miss.
+    #[inline]
+    pub fn string(&mut self, key: &KeyRef<'_>) -> Result<Option<&[u8]>, CommandError> {
+        match self.shard.read(self.db, key, self.now) {
+            None => Ok(None),
+            Some(found) => found.value.bytes(self.scratch).map(Some).ok_or(CommandError::WrongType),
+        }
+    }
+
     /// Refuses a key that exists and is no string. Returns whether it exists.
     pub fn expect_string(&self, key: &KeyRef<'_>) -> Result<bool, CommandError> {
         match self.peek(key).map(|found| found.value) {
@@ -93,15 +108,7 @@ impl Ctx<'_> {
 
     /// A copy of the string at `key` for commands that change part of it; `None` when absent.
     pub fn string_copy(&mut self, key: &KeyRef<'_>) -> Result<Option<Vec<u8>>, CommandError> {
-        let mut scratch = std::mem::take(self.scratch);
-        let copy = match self.peek(key) {
-            None => Ok(None),
-            Some(found) => {
-                found.value.bytes(&mut scratch).map(|bytes| Some(bytes.to_vec())).ok_or(CommandError::WrongType)
-            }
-        };
-        *self.scratch = scratch;
-        copy
+        Ok(self.string(key)?.map(<[u8]>::to_vec))
     }
 
     /// Writes a whole string.

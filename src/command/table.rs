@@ -7,7 +7,14 @@ use hashbrown::HashTable;
 use super::spec::Spec;
 
 /// The families, in the order COMMAND lists them.
-const FAMILIES: &[&[Spec]] = &[super::string::FAMILY];
+const FAMILIES: &[&[Spec]] = &[
+    super::string::FAMILY,
+    super::substring::FAMILY,
+    super::counter::FAMILY,
+    super::lcs::FAMILY,
+    super::bitmap::FAMILY,
+    super::bitfield::FAMILY,
+];
 
 /// Every command.
 pub fn all() -> impl Iterator<Item = &'static Spec> {

@@ -115,12 +115,17 @@ impl Shard {
     /// INCR and DECR: adds to a key that is absent or holds an integer. Returns the new value.
     pub fn incr(&mut self, db: Db, key: &KeyRef<'_>, by: i64, now: Now) -> Result<i64, NotAdded> {
         self.clear_if_expired(db, key, now);
-        let known = match self.peek(db, key, now).map(|found| found.value) {
+        let seen = self.peek(db, key, now).map(|found| found.value);
+        let exists = seen.is_some();
+        let known = match seen {
             None => 0,
             Some(Value::Hash(_)) => return Err(NotAdded::WrongType),
             Some(value) => value.as_integer().ok_or(NotAdded::NotANumber)?,
         };
         let sum = known.checked_add(by).ok_or(NotAdded::Overflow)?;
+        if by == 0 && exists {
+            return Ok(sum);
+        }
         if !self.add(db, key, None, Total::Int(by), now) {
             let mut text = itoa::Buffer::new();
             self.set(db, key, text.format(sum).as_bytes(), SetDeadline::Keep, now);

@@ -4,4 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod against_redis;
+mod bitmap;
+mod counter;
 mod string;

@@ -1,5 +1,7 @@
 //! What tests share: a single shard driven without sockets, and scripts of commands with their expected replies.
 
+pub mod redis;
+
 use std::sync::Arc;
 
 use tutti::base::ids::{Db, ShardId, Uuid};
@@ -86,6 +88,12 @@ impl Solo {
         out
     }
 
+    /// Whether a key exists and has a deadline.
+    pub fn has_deadline(&self, key: &[u8]) -> bool {
+        let key = self.shard.key(key);
+        self.shard.peek(self.db, &key, self.now).is_some_and(|found| found.deadline.is_some())
+    }
+
     /// Runs one command line (quoted as redis-cli reads it) and returns the reply as readable text.
     pub fn run(&mut self, line: &str) -> String {
         let args = split_quoted(line.as_bytes()).expect("balanced quotes");
@@ -101,7 +109,7 @@ impl Solo {
 #[track_caller]
 pub fn check(script: &str) {
     let mut solo = Solo::new();
-    for line in script.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+    for line in lines(script) {
         if let Some(ms) = line.strip_prefix("advance ") {
             solo.advance_ms(ms.parse().expect("milliseconds"));
             continue;
@@ -110,10 +118,37 @@ pub fn check(script: &str) {
             solo.db = Db(db.parse().expect("a number"));
             continue;
         }
-        let (command, want) = line.rsplit_once(" => ").unwrap_or_else(|| panic!("no reply in: {line}"));
+        let (command, want) = expectation(line);
         let got = solo.run(command);
-        assert_eq!(got, want.trim(), "{command}");
+        assert_eq!(got, want, "{command}");
     }
+}
+
+/// As [`check`], and if there is a redis-server the same script must hold there. Not for scripts that move time.
+#[track_caller]
+pub fn check_with_redis(script: &str) {
+    check(script);
+    let Some(redis) = redis::Redis::shared() else { return };
+    let mut session = redis.session();
+    for line in lines(script) {
+        if let Some(db) = line.strip_prefix("select ") {
+            session.run(&["SELECT", db]);
+            continue;
+        }
+        let (command, want) = expectation(line);
+        let reply = session.run(&split_quoted(command.as_bytes()).expect("balanced quotes"));
+        let (value, _) = decode(&reply).expect("redis-server replies well formed");
+        assert_eq!(show(&value), want, "redis-server: {command}");
+    }
+}
+
+fn lines(script: &str) -> impl Iterator<Item = &str> {
+    script.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'))
+}
+
+fn expectation(line: &str) -> (&str, &str) {
+    let (command, want) = line.rsplit_once("=>").unwrap_or_else(|| panic!("no reply in: {line}"));
+    (command.trim_end(), want.trim())
 }
 
 /// A reply as scripts write it: `(nil)`, numbers and texts bare, errors with `-`, arrays as `[a, b]`, maps as
