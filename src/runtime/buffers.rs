@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use io_uring::{IoUring, types::BufRingEntry};
 
-/// How many buffers a core has; a power of two. When more connections than this have unread data at once, the kernel
+/// How many buffers a core has unless the settings say otherwise. When more connections than this have unread data at once, the kernel
 /// answers ENOBUFS to the rest and they are armed again after the round.
 pub(crate) const BUFFER_COUNT: u16 = 512;
 

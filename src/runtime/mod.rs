@@ -19,6 +19,7 @@ mod disk;
 mod listen;
 pub mod logging;
 mod mailbox;
+mod marks;
 pub mod mesh;
 mod net;
 mod output;

@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, AsRawFd, RawFd};
 
 use super::conns::{Closing, Conn, Conns, Receiving};
 use super::listen::Listener;
+use super::marks::{self, Mark};
 use super::output::Send;
 use super::ring::{Completion, SocketRing};
 use super::token::{Op, Token};
@@ -42,9 +43,9 @@ pub(crate) struct Net {
 }
 
 impl Net {
-    pub(crate) fn new(listeners: Vec<Listener>) -> io::Result<Self> {
+    pub(crate) fn new(listeners: Vec<Listener>, receive_buffers: u16) -> io::Result<Self> {
         Ok(Self {
-            ring: SocketRing::new()?,
+            ring: SocketRing::new(receive_buffers)?,
             conns: Conns::default(),
             listeners,
             held: VecDeque::new(),
@@ -121,7 +122,12 @@ impl Net {
 
     /// Bytes, the end of the stream, or the end of a multishot receive. While `hold` is set it is only kept.
     pub(crate) fn received<C: Core>(&mut self, core: &mut C, done: Completion, hold: bool, now: Now) {
-        if hold { self.held.push_back(done) } else { self.take_received(core, done, now) }
+        if hold {
+            marks::hit(Mark::Held);
+            self.held.push_back(done);
+        } else {
+            self.take_received(core, done, now);
+        }
     }
 
     /// Handles what was kept while the mesh was full.
@@ -155,7 +161,10 @@ impl Net {
             }
             bytes if bytes > 0 => self.arm(id),
             error => match -error {
-                libc::ENOBUFS => self.out_of_buffers.push(id),
+                libc::ENOBUFS => {
+                    marks::hit(Mark::OutOfBuffers);
+                    self.out_of_buffers.push(id);
+                }
                 // Cancelled by a pause that may have been taken back since.
                 libc::ECANCELED | libc::EINTR | libc::EAGAIN => self.arm(id),
                 _ => self.lost(core, id, now),
@@ -207,6 +216,9 @@ impl Net {
         let id = ConnId(done.token.number);
         let Some(conn) = self.conns.get(id) else { unreachable!("send completed for a freed connection") };
         let bytes = done.result.max(0) as usize;
+        if done.token.op == Op::SendNow {
+            marks::hit(if bytes > 0 { Mark::ShortSend } else { Mark::NoRoom });
+        }
         conn.output.ended(bytes);
         if conn.closing == Closing::Now {
             return self.finish_closing(id);

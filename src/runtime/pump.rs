@@ -16,6 +16,7 @@ use super::clock;
 use super::dial::{Dials, Wish};
 use super::disk::Disk;
 use super::mailbox::Mailbox;
+use super::marks::{self, Mark};
 use super::mesh::Mesh;
 use super::net::Net;
 use super::ring::{Completion, SocketRing};
@@ -295,6 +296,7 @@ impl<C: Core> Pump<C> {
     }
 
     async fn sleep_in_glommio(&mut self, sleep_us: u64) {
+        marks::hit(Mark::SleptInGlommio);
         if self.wire.is_none() {
             self.wire = self.connect_wire();
         }

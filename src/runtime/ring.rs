@@ -9,7 +9,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
-use super::buffers::{BUFFER_BYTES, BUFFER_COUNT, BUFFER_GROUP, Buffers};
+use super::buffers::{BUFFER_BYTES, BUFFER_GROUP, Buffers};
 use super::token::{Op, Token};
 
 /// Operations that fit before an enter is needed; more only cost an extra enter.
@@ -63,9 +63,9 @@ pub(crate) fn build_ring(submissions: u32, completions: u32) -> io::Result<IoUri
 
 impl SocketRing {
     /// Builds the ring on the thread that will use it.
-    pub(crate) fn new() -> io::Result<Self> {
+    pub(crate) fn new(receive_buffers: u16) -> io::Result<Self> {
         let ring = build_ring(SUBMISSIONS, COMPLETIONS)?;
-        let buffers = Buffers::register(&ring, BUFFER_COUNT, BUFFER_BYTES)?;
+        let buffers = Buffers::register(&ring, receive_buffers, BUFFER_BYTES)?;
         let (enter_fd, enter_flags) = match register_with_thread(ring.as_raw_fd()) {
             Some(index) => (index, ENTER_REGISTERED_RING),
             None => (ring.as_raw_fd(), 0),

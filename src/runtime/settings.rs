@@ -30,6 +30,8 @@ pub struct Settings {
     pub clients_max: usize,
     /// Batches one ring of the mesh holds.
     pub mesh_batches: usize,
+    /// Receive buffers of 16 KiB per core; a power of two.
+    pub receive_buffers: u16,
 }
 
 /// The TCP port.
@@ -58,6 +60,7 @@ impl Default for Settings {
             dial_source: None,
             clients_max: 10_000,
             mesh_batches: super::mesh::RING_BATCHES,
+            receive_buffers: super::buffers::BUFFER_COUNT,
         }
     }
 }

@@ -205,7 +205,7 @@ where
         .ring_depth(EXECUTOR_RING_DEPTH)
         .preempt_timer(Duration::from_micros(VISIT_US))
         .make();
-    let built = match (executor, Net::new(listeners)) {
+    let built = match (executor, Net::new(listeners, start.settings.receive_buffers)) {
         (Ok(executor), Ok(net)) => Some((executor, net)),
         (Err(error), _) => {
             start.fail(format!("could not start core {core}: {error}"));

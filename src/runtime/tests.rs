@@ -11,8 +11,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::marks::{Mark, count};
 use super::toy::Toy;
 use super::{Port, Running, Settings, start};
+use crate::base::rng::Rng;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -157,28 +159,49 @@ fn slow_reader_gets_all_of_a_large_output_and_delays_nobody() {
     let all = slow.rest();
     assert_eq!(all.len(), bytes + "\nbehind\nBYE\n".len());
     let is_pattern = |(at, byte): (usize, &u8)| *byte == b'a' + (at % 23) as u8;
-    assert!(all[..bytes].iter().enumerate().all(is_pattern), "bytes changed on their way");
+    assert!(all[..bytes].iter().enumerate().step_by(7).all(is_pattern), "bytes changed on their way");
     assert!(all.ends_with(b"\nbehind\nBYE\n"));
 }
 
-#[test]
-fn many_small_outputs_to_a_reader_that_does_not_read_are_all_kept_in_order() {
-    let node = Node::start(1);
-    let mut client = node.client();
-    let writer = client.stream().try_clone().expect("clone the socket");
-    let writing = thread::spawn(move || {
-        let mut writer = writer;
-        // 8 KiB answers are sent at once each; the socket fills, so some are cut short anywhere.
-        for _ in 0..3000 {
-            writer.write_all(b"BIG 8191\n").expect("write");
-        }
-    });
-    writing.join().expect("the writer finished");
-    for _ in 0..3000 {
-        let line = client.line();
-        assert_eq!(line.len(), 8191);
-        assert!(line.starts_with("abcdefghijklmnopqrstuvwabc"));
+/// Asks for outputs of many sizes without reading until the socket is long full, then reads them all.
+fn fill_and_drain(asking: &mut impl Write, reading: &mut impl BufRead, other: &mut Client, rng: &mut Rng) {
+    let mut sizes = Vec::new();
+    // Each is an output of its own: the ping's answer says that the round before is over.
+    while sizes.iter().sum::<u64>() < 6_000_000 {
+        sizes.push(1 + rng.below(16_000));
+        asking.write_all(format!("BIG {}\n", sizes[sizes.len() - 1]).as_bytes()).expect("write");
+        assert_eq!(other.ask("PING"), "PONG");
     }
+    for size in sizes {
+        let mut line = String::new();
+        reading.read_line(&mut line).expect("read a line");
+        assert_eq!(line.len() as u64, size + 1);
+        assert!(line.trim_end().bytes().enumerate().all(|(at, byte)| byte == b'a' + (at % 23) as u8));
+    }
+}
+
+#[test]
+fn small_outputs_that_find_the_socket_full_are_cut_anywhere_and_kept_in_order() {
+    let path = scratch("full");
+    let settings = Settings { threads: Some(1), unix_socket: Some(path.clone()), ..Settings::default() };
+    let node = Node::with(settings);
+    let mut other = node.client();
+    let mut rng = Rng::new(7);
+    // TCP takes a part of what does not fit.
+    let mut client = node.client();
+    let mut asking = client.stream().try_clone().expect("clone the socket");
+    for _ in 0..3 {
+        fill_and_drain(&mut asking, &mut client.0, &mut other, &mut rng);
+    }
+    assert!(count(Mark::ShortSend) > 0, "no send was cut short");
+    // A Unix socket takes all or nothing of a small send.
+    let mut asking = UnixStream::connect(&path).expect("connect");
+    asking.set_read_timeout(Some(DEADLINE)).expect("set a timeout");
+    let mut reading = BufReader::new(asking.try_clone().expect("clone the socket"));
+    for _ in 0..3 {
+        fill_and_drain(&mut asking, &mut reading, &mut other, &mut rng);
+    }
+    assert!(count(Mark::NoRoom) > 0, "no send found the socket full");
 }
 
 #[test]
@@ -245,11 +268,9 @@ fn thousand_connections_are_served_and_their_slots_reused() {
 
 #[test]
 fn more_senders_than_receive_buffers_are_all_heard() {
-    super::process::raise_file_limit(5000, 1);
-    let node = Node::start(1);
-    let mut clients: Vec<_> = (0..800).map(|_| node.client()).collect();
-    let junk = "x".repeat(40_000);
-    // A pause of the whole core is not needed: 800 sockets hold three buffers each before the first is read.
+    let node = Node::with(Settings { threads: Some(1), receive_buffers: 4, ..Settings::default() });
+    let mut clients: Vec<_> = (0..200).map(|_| node.client()).collect();
+    let junk = "x".repeat(60_000);
     for (number, client) in clients.iter_mut().enumerate() {
         client.write(&format!("ECHO {number} {junk}\n"));
     }
@@ -258,6 +279,7 @@ fn more_senders_than_receive_buffers_are_all_heard() {
         assert!(line.starts_with(&format!("{number} xxx")) && line.ends_with('x'));
         assert_eq!(line.len(), number.to_string().len() + 1 + junk.len());
     }
+    assert!(count(Mark::OutOfBuffers) > 0, "there were always buffers");
 }
 
 #[test]
@@ -295,7 +317,9 @@ fn batches_cross_cores_and_come_back_in_order() {
 
 #[test]
 fn tiny_mesh_under_load_from_all_sides_loses_nothing() {
-    let node = Node::with(Settings { threads: Some(3), mesh_batches: 1, ..Settings::default() });
+    // Few buffers too: what is kept while the mesh is full holds them all.
+    let settings = Settings { threads: Some(3), mesh_batches: 1, receive_buffers: 4, ..Settings::default() };
+    let node = Node::with(settings);
     let address = node.address();
     let clients: Vec<_> = (0..12)
         .map(|seed| {
@@ -313,6 +337,7 @@ fn tiny_mesh_under_load_from_all_sides_loses_nothing() {
         })
         .collect();
     clients.into_iter().for_each(|client| client.join().expect("a client failed"));
+    assert!(count(Mark::Held) > 0, "the mesh was never full");
 }
 
 #[test]
@@ -383,6 +408,7 @@ fn file_is_written_committed_and_read_back_while_clients_are_served() {
     assert!(!path.with_extension("tmp").exists());
     // Without any traffic, the pump sleeps in glommio.
     assert_eq!(client.ask(&format!("WRITE 300000 {}", path.display())), "WROTE 300000");
+    assert!(count(Mark::SleptInGlommio) > 0, "the pump never slept in glommio");
     std::fs::remove_file(&path).expect("remove");
     let failed = client.ask("WRITE 10 /no-such-folder/file");
     assert!(failed.starts_with("FAILED create /no-such-folder/file.tmp: "), "{failed}");

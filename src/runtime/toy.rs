@@ -83,7 +83,8 @@ impl Toy {
             "PING" => self.say(id, "PONG"),
             "ECHO" => self.say(id, rest),
             "BIG" => {
-                let pattern: String = (0..number(0)).map(|at| char::from(b'a' + (at % 23) as u8)).collect();
+                let mut pattern = "abcdefghijklmnopqrstuvw".repeat(number(0) as usize / 23 + 1);
+                pattern.truncate(number(0) as usize);
                 self.say(id, &pattern);
             }
             "PAUSE" => {
