@@ -4,8 +4,6 @@
 //! the point, the precision Redis prints INCRBYFLOAT with (`%.17Lf`): addition is then exact and commutes, which no
 //! binary float does, and 0.1 + 0.2 is 0.3 as a Redis client expects.
 
-use std::fmt::Write;
-
 /// One unit of the fixed-point form.
 const ONE: i128 = 100_000_000_000_000_000;
 
@@ -113,15 +111,19 @@ impl Total {
 
     /// Appends the number as Redis prints it: no exponent, no trailing zeros. `fixed` may be beyond `i64`.
     pub fn print(fixed: i128, out: &mut Vec<u8>) {
-        let mut text = String::new();
         let (whole, fraction) = (fixed.unsigned_abs() / ONE as u128, fixed.unsigned_abs() % ONE as u128);
-        let sign = if fixed < 0 { "-" } else { "" };
-        write!(text, "{sign}{whole}").expect("writing to a String cannot fail");
-        if fraction != 0 {
-            write!(text, ".{fraction:017}").expect("writing to a String cannot fail");
-            text.truncate(text.trim_end_matches('0').len());
+        if fixed < 0 {
+            out.push(b'-');
         }
-        out.extend_from_slice(text.as_bytes());
+        let mut digits = itoa::Buffer::new();
+        out.extend_from_slice(digits.format(whole).as_bytes());
+        if fraction != 0 {
+            // A digit in front keeps the zeros after the point.
+            let digits = digits.format(ONE as u128 + fraction).as_bytes();
+            let end = digits.iter().rposition(|&digit| digit != b'0').map_or(0, |at| at + 1);
+            out.push(b'.');
+            out.extend_from_slice(&digits[1..end]);
+        }
     }
 }
 

@@ -154,12 +154,17 @@ impl Shard {
 
     /// Stamps and applies a local write, and logs it. Returns the stamp.
     pub fn apply_local(&mut self, db: Db, key: &KeyRef<'_>, op: &Op<'_>, now: Now) -> Stamp {
-        let (clock, wall_ms) = (&mut self.clock, now.wall_ms);
-        let mint = |floor: Stamp| Stamp::new(clock.mint(wall_ms, floor.hlc()), OriginIdx::OWN);
+        let mint = mint(&mut self.clock, now);
         let (stamp, _) = self.keys.apply(db, key, op, mint);
+        self.applied(db, key, stamp, op);
+        stamp
+    }
+
+    /// Counts and logs a local write that has been applied.
+    #[inline]
+    fn applied(&mut self, db: Db, key: &KeyRef<'_>, stamp: Stamp, op: &Op<'_>) {
         self.stats.dirty += 1;
         self.log(key.slot.partition(), stamp, db, key.bytes, op);
-        stamp
     }
 
     /// Empties one partition of a database, stamped above everything applied there.
@@ -251,6 +256,7 @@ impl Shard {
         }
     }
 
+    #[inline]
     fn log(&mut self, partition: Partition, stamp: Stamp, db: Db, key: &[u8], op: &Op<'_>) {
         self.versions.raise(stamp.origin(), usize::from(partition.0), stamp.hlc());
         if self.logging {
@@ -264,4 +270,10 @@ impl Shard {
         self.stats.malformed += 1;
         Merged::Malformed
     }
+}
+
+/// Stamps a local write above a floor.
+#[inline]
+fn mint(clock: &mut Clock, now: Now) -> impl FnOnce(Stamp) -> Stamp + '_ {
+    move |floor| Stamp::new(clock.mint(now.wall_ms, floor.hlc()), OriginIdx::OWN)
 }

@@ -3,7 +3,7 @@
 //! Every write here mints one stamp and leaves one record. A write that would change nothing is not made: callers
 //! look first.
 
-use super::Shard;
+use super::{Shard, mint};
 use crate::base::ids::Db;
 use crate::base::time::{DeadlineMs, Now};
 use crate::mem::entry::View;
@@ -78,6 +78,19 @@ impl Shard {
     /// SET and everything that leaves a whole new string (APPEND, SETRANGE, ... with [`SetDeadline::Keep`]).
     #[inline]
     pub fn set(&mut self, db: Db, key: &KeyRef<'_>, value: &[u8], deadline: SetDeadline, now: Now) {
+        let at = match deadline {
+            SetDeadline::Clear => None,
+            SetDeadline::At(at) => Some(at),
+            SetDeadline::Keep => return self.set_after_look(db, key, value, deadline, now),
+        };
+        match self.keys.set_over(db, key, value, at, mint(&mut self.clock, now)) {
+            Some(stamp) => self.applied(db, key, stamp, &Op::Set { value, deadline, observed: Observations::new() }),
+            None => self.set_after_look(db, key, value, deadline, now),
+        }
+    }
+
+    // SET of a key of which something must be kept or observed.
+    fn set_after_look(&mut self, db: Db, key: &KeyRef<'_>, value: &[u8], deadline: SetDeadline, now: Now) {
         if deadline == SetDeadline::Keep {
             self.clear_if_expired(db, key, now);
         }
@@ -113,7 +126,22 @@ impl Shard {
     }
 
     /// INCR and DECR: adds to a key that is absent or holds an integer. Returns the new value.
+    #[inline]
     pub fn incr(&mut self, db: Db, key: &KeyRef<'_>, by: i64, now: Now) -> Result<i64, NotAdded> {
+        let time_ms = self.time_ms(now);
+        // An increment by nothing may be no write at all: the long way knows.
+        if by != 0
+            && let Some(counted) = self.keys.count_on(db, key, by, time_ms, mint(&mut self.clock, now))
+        {
+            let op = Op::Add { epoch: counted.slot.epoch, total: counted.slot.total };
+            self.applied(db, key, counted.stamp, &op);
+            return Ok(counted.sum);
+        }
+        self.incr_after_look(db, key, by, now)
+    }
+
+    // INCR of a key that does not count yet, or cannot.
+    fn incr_after_look(&mut self, db: Db, key: &KeyRef<'_>, by: i64, now: Now) -> Result<i64, NotAdded> {
         self.clear_if_expired(db, key, now);
         let seen = self.peek(db, key, now).map(|found| found.value);
         let exists = seen.is_some();

@@ -3,6 +3,8 @@
 //! `apply` joins one stamped effect into one key. A local write mints its stamp while the key is in hand and goes
 //! through the same door as a write that arrived from a peer.
 
+pub mod hot;
+
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 

@@ -1,0 +1,104 @@
+//! The two writes everything is measured by, with one look-up each: SET of a key that is at most a plain value, and
+//! INCR of a key that is a counter already.
+//!
+//! They leave exactly what `Keyspace::apply` would leave. They may be short because a local stamp is above everything
+//! in the key, so nothing has to be compared, and because they know which of the counts can change.
+
+use super::{KeyRef, Keyspace, Packed, Table, newest_of};
+use crate::base::ids::Db;
+use crate::base::time::DeadlineMs;
+use crate::mem::entry::{Entry, NO_DEADLINE_MS, View};
+use crate::merge::cell::SlotCount;
+use crate::merge::origins::OriginIdx;
+use crate::merge::realm::Realm;
+use crate::merge::stamp::Stamp;
+use crate::merge::total::Total;
+use crate::store::counts::Tally;
+
+/// An increment that was made.
+#[derive(Clone, Copy, Debug)]
+pub struct Counted {
+    /// Its stamp.
+    pub stamp: Stamp,
+    /// Our slot after it.
+    pub slot: SlotCount,
+    /// What a reader sees after it.
+    pub sum: i64,
+}
+
+impl Keyspace {
+    /// A local SET, with or without a deadline. `mint` returns a stamp above the one it is given. `None`: the key
+    /// holds more than a plain value, whose counters must be observed first; nothing was done.
+    #[inline]
+    pub fn set_over(
+        &mut self,
+        db: Db,
+        key: &KeyRef<'_>,
+        value: &[u8],
+        deadline: Option<DeadlineMs>,
+        mint: impl FnOnce(Stamp) -> Stamp,
+    ) -> Option<Stamp> {
+        let base = self.base_floor(db, key.slot);
+        let (realm, table) = self.table_mut(db, key);
+        let register = |stamp: Stamp| deadline.map(|at| (stamp.raw(), at));
+        let (stamp, before) = match table.find_mut(key.hash, |entry| entry.key() == key.bytes) {
+            None => {
+                let stamp = mint(base);
+                let entry = Entry::plain(key.bytes, value, stamp.raw(), register(stamp));
+                table.insert_unique(key.hash, entry, |entry| realm.hash(entry.key()));
+                (stamp, Tally::default())
+            }
+            Some(entry) => {
+                let before = match entry.view() {
+                    View::Rich(_) => return None,
+                    View::Tombstone { .. } => Tally { tombstone: true, garbage: true, ..Tally::default() },
+                    View::Plain { deadline, .. } => plain_tally(deadline.map(|(_, at)| at)),
+                };
+                let stamp = mint(realm.origins.later(base, newest_of(realm, entry)));
+                entry.set_plain(value, stamp.raw(), register(stamp));
+                (stamp, before)
+            }
+        };
+        let after = plain_tally(deadline);
+        if before != after {
+            self.count(db, key, before, after);
+        }
+        Some(stamp)
+    }
+
+    /// A local INCR of a key that counts already, is no hash and has not expired at `time_ms`. `mint` as above.
+    /// `None`: the key is something else, or the sum leaves its range; nothing was done.
+    #[inline]
+    pub fn count_on(
+        &mut self,
+        db: Db,
+        key: &KeyRef<'_>,
+        by: i64,
+        time_ms: u64,
+        mint: impl FnOnce(Stamp) -> Stamp,
+    ) -> Option<Counted> {
+        let base = self.base_floor(db, key.slot);
+        let (realm, table) = self.table_mut(db, key);
+        let entry: &mut Packed = table.find_mut(key.hash, |entry| entry.key() == key.bytes)?;
+        let state = entry.rich_mut()?;
+        if state.hash.is_some() || state.deadline_at().is_some_and(|at| at <= time_ms) {
+            return None;
+        }
+        let sum = state.string.counted()?.checked_add(by)?;
+        let stamp = mint(realm.origins.later(base, state.newest(realm)));
+        let slot = state.string.incremented(OriginIdx::OWN, stamp.hlc(), Total::Int(by))?;
+        state.string.join_slot(slot);
+        Some(Counted { stamp, slot, sum })
+    }
+
+    #[inline]
+    fn table_mut(&mut self, db: Db, key: &KeyRef<'_>) -> (&Realm, &mut Table) {
+        let (index, slots) = (self.table_index(key.slot), self.slots);
+        let tables = self.dbs[usize::from(db.0)].get_or_insert_with(|| (0..slots).map(|_| Table::new()).collect());
+        (&self.realm, &mut tables[index])
+    }
+}
+
+fn plain_tally(at: Option<DeadlineMs>) -> Tally {
+    Tally { live: true, tombstone: false, deadline: at.filter(|&at| at != NO_DEADLINE_MS), garbage: false }
+}
