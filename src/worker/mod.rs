@@ -1,3 +1,452 @@
-//! Everything one core decides, without I/O.
+//! Everything one core decides, without I/O: one shard, the clients and links connected here, and what it owes and
+//! is owed by the other cores.
+//!
+//! Reading order: this file (the worker and its calls from the world), `dispatch` (a command's way), `plan` (several
+//! owners), `tx` (several owners at once), `home` (commands that run where the client is), `session`, `locks`,
+//! `batch`, `control`.
 
+pub mod batch;
+pub mod control;
+mod dispatch;
+pub mod home;
+pub mod locks;
+mod plan;
 pub mod port;
+pub mod session;
+pub mod sessions;
+mod tx;
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use crate::base::ids::{ConnId, Db, ShardId};
+use crate::base::time::Now;
+use crate::command::Limits;
+use crate::config::Config;
+use crate::merge::realm::Realm;
+use crate::shard::{Shard, ShardSettings};
+use batch::{Batch, Call, Message, Ticket, TxId};
+use control::{Answer, Ask, CommandStats, CoreStats, Gathering, Tell};
+use locks::Locks;
+use port::{Action, Core, DialId, Endpoint};
+use session::{Blocked, Kind, Session};
+use sessions::Sessions;
+
+/// What the cores of a node know alike from the start.
+pub struct Node {
+    /// The origin dictionary and hash seed.
+    pub realm: Arc<Realm>,
+    /// 40 hex digits, new at every start (INFO `run_id`).
+    pub run_id: String,
+    /// When the process started.
+    pub started: Now,
+    /// The process id, for INFO.
+    pub pid: u32,
+    /// The configuration file, for INFO and CONFIG REWRITE.
+    pub config_file: Option<String>,
+    /// The path of the program.
+    pub executable: String,
+}
+
+/// See the file's head.
+pub struct Worker {
+    /// Which core.
+    pub id: ShardId,
+    /// The keys of this core.
+    pub shard: Shard,
+    /// What all cores know alike.
+    pub node: Arc<Node>,
+    /// The configuration in force.
+    pub config: Arc<Config>,
+    /// Counters.
+    pub stats: CoreStats,
+    /// The clients connected here.
+    pub sessions: Sessions,
+    /// Counters per command, by its place in the table.
+    pub command_stats: Vec<CommandStats>,
+    limits: Limits,
+    scratch: Vec<u8>,
+    next_client: u64,
+    dirty: Vec<ConnId>,
+    actions: Vec<Action>,
+    outboxes: Vec<Batch>,
+    /// What this core sends itself while it is busy.
+    inbox: Vec<Message>,
+    tickets: HashMap<Ticket, Owed, ahash::RandomState>,
+    next_ticket: u64,
+    locks: Locks<Waiter>,
+    txs: HashMap<u64, tx::Tx, ahash::RandomState>,
+    next_tx: u64,
+    pause: Option<(u64, bool)>,
+    paused: Vec<ConnId>,
+    work: usize,
+    memory: MemoryUse,
+}
+
+/// What the runtime last said of memory.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MemoryUse {
+    /// Bytes allocated by all cores.
+    pub used: usize,
+    /// The largest value seen.
+    pub peak: usize,
+    /// Resident set size.
+    pub rss: usize,
+}
+
+/// What a ticket stands for.
+enum Owed {
+    /// A place in a client's order of replies.
+    Place { conn: ConnId, place: u64 },
+    /// A part of a split command.
+    Part { tx: u64, part: usize },
+    /// An answer to something asked of all cores, for a client's place.
+    Gathering { conn: ConnId, place: u64, gathering: Box<Gathering> },
+}
+
+/// What waits for locked keys.
+enum Waiter {
+    /// A transaction wants them all.
+    Tx(TxId),
+    /// A client of this core.
+    Local { conn: ConnId, place: u64, db: Db, version: crate::resp::write::Version, command: Vec<u8> },
+    /// A client of another core.
+    Remote { from: ShardId, call: Call, command: Vec<u8> },
+}
+
+/// What a worker is made with.
+pub struct WorkerSettings {
+    /// Its shard.
+    pub shard: ShardSettings,
+    /// What all cores know alike.
+    pub node: Arc<Node>,
+    /// The configuration to begin with.
+    pub config: Arc<Config>,
+}
+
+impl Worker {
+    /// A core without clients.
+    pub fn new(settings: &WorkerSettings) -> Self {
+        let cores = usize::from(settings.shard.map.count());
+        let hasher = || ahash::RandomState::with_seeds(1, 2, 3, 4);
+        let mut worker = Self {
+            id: settings.shard.id,
+            shard: Shard::new(Arc::clone(&settings.node.realm), &settings.shard),
+            node: Arc::clone(&settings.node),
+            config: Arc::clone(&settings.config),
+            stats: CoreStats::default(),
+            sessions: Sessions::default(),
+            command_stats: vec![CommandStats::default(); crate::command::table::all().count()],
+            limits: Limits::default(),
+            scratch: Vec::new(),
+            next_client: 0,
+            dirty: Vec::new(),
+            actions: Vec::new(),
+            outboxes: (0..cores).map(|_| Batch::default()).collect(),
+            inbox: Vec::new(),
+            tickets: HashMap::with_hasher(hasher()),
+            next_ticket: 0,
+            locks: Locks::default(),
+            txs: HashMap::with_hasher(hasher()),
+            next_tx: 0,
+            pause: None,
+            paused: Vec::new(),
+            work: 0,
+            memory: MemoryUse::default(),
+        };
+        worker.configure(Arc::clone(&settings.config));
+        worker
+    }
+
+    /// The number of cores of this node.
+    pub fn cores(&self) -> usize {
+        self.outboxes.len()
+    }
+
+    /// What the runtime measured.
+    pub fn set_memory(&mut self, used: usize, rss: usize) {
+        self.memory = MemoryUse { used, peak: self.memory.peak.max(used), rss };
+    }
+
+    /// What the runtime measured last.
+    pub fn memory(&self) -> MemoryUse {
+        self.memory
+    }
+
+    /// Takes a configuration into force on this core.
+    pub fn configure(&mut self, config: Arc<Config>) {
+        self.limits = Limits {
+            string_bytes_max: config.proto_max_bulk_len as usize,
+            hash_listpack_entries_max: config.hash_max_listpack_entries as usize,
+            hash_listpack_value_bytes_max: config.hash_max_listpack_value as usize,
+        };
+        self.config = config;
+    }
+
+    /// Asks something of the world.
+    pub fn act(&mut self, action: Action) {
+        self.actions.push(action);
+    }
+
+    /// Sends a message to a core, this one included.
+    pub fn send(&mut self, to: ShardId, message: Message) {
+        if to == self.id {
+            self.inbox.push(message);
+        } else {
+            self.outboxes[usize::from(to.0)].messages.push(message);
+        }
+    }
+
+    /// Tells every core, this one included.
+    pub fn tell_all(&mut self, tell: &Tell) {
+        for to in 0..self.cores() {
+            self.send(ShardId(to as u16), Message::Tell(tell.clone()));
+        }
+    }
+
+    /// Asks every core, this one included; the answers are joined into the client's place when all are there.
+    fn ask_all(&mut self, conn: ConnId, place: u64, ask: &Ask, then: control::Then) {
+        let ticket = self.ticket();
+        let gathering = Gathering { left: self.cores(), answers: Vec::with_capacity(self.cores()), then };
+        self.tickets.insert(ticket, Owed::Gathering { conn, place, gathering: Box::new(gathering) });
+        for to in 0..self.cores() {
+            self.send(ShardId(to as u16), Message::Ask { ticket, ask: ask.clone() });
+        }
+    }
+
+    fn ticket(&mut self) -> Ticket {
+        self.next_ticket += 1;
+        Ticket(self.next_ticket)
+    }
+
+    /// Marks a session as having new output.
+    fn dirty(&mut self, conn: ConnId) {
+        if let Some(session) = self.sessions.get_mut(conn)
+            && !session.is_dirty
+        {
+            session.is_dirty = true;
+            self.dirty.push(conn);
+        }
+    }
+
+    /// Completes a place in a client's order of replies, and lets its input run on if it waited for that.
+    fn complete(&mut self, conn: ConnId, place: u64, reply: &[u8], now: Now) {
+        let Some(session) = self.sessions.get_mut(conn) else { return };
+        session.complete(place, reply);
+        self.dirty(conn);
+        let Some(session) = self.sessions.get_mut(conn) else { return };
+        let free = match session.blocked {
+            Some(Blocked::Reply | Blocked::Drain) => session.pending.is_empty(),
+            Some(Blocked::Paused) | None => false,
+        };
+        if free {
+            self.unblock(conn, now);
+        }
+    }
+
+    /// Runs what a session has kept, and reads its socket again.
+    fn unblock(&mut self, conn: ConnId, now: Now) {
+        let Some(mut session) = self.sessions.take(conn) else { return };
+        session.blocked = None;
+        self.run_input(session, &[], now);
+    }
+
+    fn drain_inbox(&mut self, now: Now) {
+        while !self.inbox.is_empty() {
+            for message in std::mem::take(&mut self.inbox) {
+                self.message(self.id, message, now);
+            }
+        }
+    }
+
+    fn message(&mut self, from: ShardId, message: Message, now: Now) {
+        match message {
+            Message::Lock { tx, keys } => self.lock(tx, keys),
+            Message::Granted { tx } => self.granted(tx, now),
+            Message::RunPart { tx, ticket, db, version, command } => {
+                self.run_part(from, tx, ticket, db, version, &command, now);
+            }
+            Message::Gather { tx } => self.gather(from, tx, now),
+            Message::Gathered { tx, states } => self.gathered(tx, states, now),
+            Message::Effects { tx, records } => self.effects(from, tx, &records, now),
+            Message::Applied { tx } => self.applied(tx, now),
+            Message::Ask { ticket, ask } => {
+                let answer = self.answer(ask, now);
+                self.send(from, Message::Answer { ticket, answer });
+            }
+            Message::Answer { ticket, answer } => self.answered(from, ticket, answer, now),
+            Message::Tell(tell) => self.told(tell, now),
+            Message::Peer(message) => match *message {},
+        }
+    }
+
+    fn answer(&mut self, ask: Ask, now: Now) -> Answer {
+        match ask {
+            Ask::Run { db, version, command } => {
+                let mut out = Vec::new();
+                self.run_bytes(db, version, &command, &mut out, now);
+                Answer::Reply(out)
+            }
+            Ask::Figures => Answer::Figures(Box::new(self.figures())),
+            Ask::Clients => Answer::Lines(self.client_lines(now)),
+            Ask::Kill(filter) => Answer::Count(self.kill(&filter, now)),
+        }
+    }
+
+    fn answered(&mut self, from: ShardId, ticket: Ticket, answer: Answer, now: Now) {
+        let Some(Owed::Gathering { gathering, .. }) = self.tickets.get_mut(&ticket) else { return };
+        gathering.answers.push((from, answer));
+        gathering.left -= 1;
+        if gathering.left > 0 {
+            return;
+        }
+        if let Some(Owed::Gathering { conn, place, mut gathering }) = self.tickets.remove(&ticket) {
+            gathering.answers.sort_by_key(|(from, _)| *from);
+            let reply = self.finish_gathering(conn, *gathering, now);
+            self.complete(conn, place, &reply, now);
+        }
+    }
+
+    fn told(&mut self, tell: Tell, now: Now) {
+        match tell {
+            Tell::Config(config) => self.configure(config),
+            Tell::Pause { until_us, writes_only } => {
+                self.pause = (until_us > now.mono_us).then_some((until_us, writes_only));
+                if self.pause.is_none() {
+                    self.end_pause(now);
+                }
+            }
+            Tell::ResetStats => {
+                self.stats = CoreStats::default();
+                self.shard.stats = crate::shard::Stats { dirty: self.shard.stats.dirty, ..Default::default() };
+                self.command_stats.fill(CommandStats::default());
+            }
+        }
+    }
+
+    fn end_pause(&mut self, now: Now) {
+        self.pause = None;
+        for conn in std::mem::take(&mut self.paused) {
+            if self.sessions.get(conn).is_some_and(|session| session.blocked == Some(Blocked::Paused)) {
+                self.unblock(conn, now);
+            }
+        }
+    }
+}
+
+impl Core for Worker {
+    type Batch = Batch;
+
+    fn accepted(&mut self, conn: ConnId, peer: &Endpoint, now: Now) {
+        self.stats.connections += 1;
+        self.next_client += 1;
+        let id = self.next_client * self.cores() as u64 + u64::from(self.id.0);
+        let authenticated = self.config.requirepass.is_none();
+        self.sessions.insert(Box::new(Session::new(conn, id, peer.clone(), authenticated, now)));
+        if let Some(reason) = self.refuses(peer) {
+            if let Some(session) = self.sessions.get_mut(conn) {
+                session.closing = true;
+                session.output.extend_from_slice(reason);
+            }
+            self.dirty(conn);
+            self.act(Action::CloseAfterFlush(conn));
+        }
+    }
+
+    fn dialed(&mut self, _dial: DialId, _result: Result<(ConnId, Endpoint), String>, _now: Now) {}
+
+    fn data(&mut self, conn: ConnId, bytes: &[u8], now: Now) {
+        self.stats.net_in += bytes.len() as u64;
+        let Some(mut session) = self.sessions.take(conn) else { return };
+        session.bytes_in += bytes.len() as u64;
+        session.last_input = now;
+        match session.kind {
+            Kind::Client => self.run_input(session, bytes, now),
+            Kind::Link(_) | Kind::Feed(_) => self.sessions.put(session),
+        }
+        self.drain_inbox(now);
+    }
+
+    fn sent(&mut self, conn: ConnId, bytes: usize, _now: Now) {
+        if let Some(session) = self.sessions.get_mut(conn) {
+            session.unsent = session.unsent.saturating_sub(bytes);
+        }
+    }
+
+    fn closed(&mut self, conn: ConnId, half: bool, _now: Now) {
+        if half {
+            if let Some(session) = self.sessions.get_mut(conn) {
+                // Replies that are still pending have nobody to wait for them but a half-closed reader.
+                if session.pending.is_empty() {
+                    session.closing = true;
+                    self.act(Action::CloseAfterFlush(conn));
+                } else {
+                    session.input.clear();
+                    session.half_closed = true;
+                }
+            }
+            return;
+        }
+        self.sessions.remove(conn);
+    }
+
+    fn receive(&mut self, from: ShardId, batch: Batch, now: Now) {
+        for call in &batch.calls {
+            let command = &batch.arena[call.start as usize..(call.start + call.len) as usize];
+            self.run_call(from, call, command, now);
+        }
+        for done in &batch.dones {
+            let reply = &batch.arena[done.start as usize..(done.start + done.len) as usize];
+            self.done(done.ticket, reply, now);
+        }
+        for message in batch.messages {
+            self.message(from, message, now);
+        }
+        self.drain_inbox(now);
+    }
+
+    fn tick(&mut self, now: Now) {
+        if self.pause.is_some_and(|(until_us, _)| now.mono_us >= until_us) {
+            self.end_pause(now);
+        }
+        self.shard.promise(now);
+        self.check_clients(now);
+        self.drain_inbox(now);
+    }
+
+    fn background(&mut self, now: Now) -> bool {
+        self.shard.background(now, &mut self.work)
+    }
+
+    fn wake_at_us(&self) -> u64 {
+        self.pause.map_or(u64::MAX, |(until_us, _)| until_us)
+    }
+
+    fn take_dirty(&mut self, into: &mut Vec<ConnId>) {
+        into.append(&mut self.dirty);
+    }
+
+    fn take_output(&mut self, conn: ConnId, empty: &mut Vec<u8>) {
+        if let Some(session) = self.sessions.get_mut(conn) {
+            session.is_dirty = false;
+            std::mem::swap(&mut session.output, empty);
+            session.unsent += empty.len();
+            session.bytes_out += empty.len() as u64;
+            self.stats.net_out += empty.len() as u64;
+        }
+    }
+
+    fn take_batch(&mut self, to: ShardId) -> Option<Batch> {
+        let outbox = &mut self.outboxes[usize::from(to.0)];
+        if outbox.is_empty() {
+            return None;
+        }
+        self.stats.batches += 1;
+        Some(std::mem::take(outbox))
+    }
+
+    fn take_actions(&mut self, into: &mut Vec<Action>) {
+        into.append(&mut self.actions);
+    }
+}

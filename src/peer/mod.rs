@@ -1,0 +1,3 @@
+//! Links between nodes.
+
+pub mod mesh;

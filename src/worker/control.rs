@@ -1,0 +1,191 @@
+//! What cores ask and tell each other about themselves: statistics, clients, configuration.
+
+use std::sync::Arc;
+
+use crate::base::ids::ShardId;
+use crate::config::Config;
+use crate::shard::Stats;
+
+/// Asked of another core; every core can be asked, itself included.
+#[derive(Clone, Debug)]
+pub enum Ask {
+    /// Run a whole-shard command (DBSIZE, KEYS, FLUSHALL): its RESP form, database, protocol.
+    Run {
+        /// The client's database.
+        db: crate::base::ids::Db,
+        /// How to write the reply.
+        version: crate::resp::write::Version,
+        /// The command.
+        command: Arc<[u8]>,
+    },
+    /// Numbers for INFO.
+    Figures,
+    /// CLIENT LIST.
+    Clients,
+    /// CLIENT KILL with its filters; answers how many.
+    Kill(KillFilter),
+}
+
+/// An answer.
+#[derive(Debug)]
+pub enum Answer {
+    /// A reply in RESP form.
+    Reply(Vec<u8>),
+    /// Numbers for INFO.
+    Figures(Box<Figures>),
+    /// Lines of CLIENT LIST.
+    Lines(String),
+    /// How many.
+    Count(usize),
+}
+
+/// Told to every core.
+#[derive(Clone, Debug)]
+pub enum Tell {
+    /// The configuration changed.
+    Config(Arc<Config>),
+    /// CLIENT PAUSE until this time on `Now::mono_us` (0: UNPAUSE); `writes_only`: reads go on.
+    Pause {
+        /// Until when.
+        until_us: u64,
+        /// Reads go on.
+        writes_only: bool,
+    },
+    /// CONFIG RESETSTAT.
+    ResetStats,
+}
+
+/// Which clients CLIENT KILL means. Empty filters match everything.
+#[derive(Clone, Debug, Default)]
+pub struct KillFilter {
+    /// CLIENT ID.
+    pub id: Option<u64>,
+    /// `ip:port`.
+    pub addr: Option<String>,
+    /// Our end.
+    pub laddr: Option<String>,
+    /// Name given to AUTH.
+    pub user: Option<String>,
+    /// normal, master, replica, pubsub.
+    pub kind: Option<String>,
+    /// Not this client.
+    pub skip_id: Option<u64>,
+    /// At least this old, seconds.
+    pub max_age_s: Option<u64>,
+}
+
+impl KillFilter {
+    /// Whether a session is meant. `age_s`: seconds since it connected.
+    pub fn matches(&self, session: &super::session::Session, age_s: u64) -> bool {
+        use super::session::Kind;
+        let kind = match session.kind {
+            Kind::Client => "normal",
+            Kind::Link(_) => "master",
+            Kind::Feed(_) => "replica",
+        };
+        self.id.is_none_or(|id| id == session.id)
+            && self.addr.as_ref().is_none_or(|addr| *addr == session.endpoint.remote)
+            && self.laddr.as_ref().is_none_or(|addr| *addr == session.endpoint.local)
+            && self.user.as_ref().is_none_or(|user| *user == session.user)
+            && self.kind.as_deref().is_none_or(|wanted| wanted == kind || wanted == "slave" && kind == "replica")
+            && self.skip_id != Some(session.id)
+            && self.max_age_s.is_none_or(|least| age_s >= least)
+    }
+}
+
+/// One core's numbers; INFO adds them up.
+#[derive(Clone, Debug, Default)]
+pub struct Figures {
+    /// The shard's counters.
+    pub shard: Stats,
+    /// Keys and deadlines per database.
+    pub keyspace: Vec<(usize, usize)>,
+    /// Memories of deletes.
+    pub tombstones: usize,
+    /// Keys waiting for stability.
+    pub garbage: usize,
+    /// Bytes in the backlog.
+    pub backlog_bytes: usize,
+    /// Clients connected here.
+    pub clients: usize,
+    /// Clients waiting for a reply.
+    pub blocked: usize,
+    /// The largest input and output buffer.
+    pub input_bytes_max: usize,
+    /// See `input_bytes_max`.
+    pub output_bytes_max: usize,
+    /// Bytes of all client buffers.
+    pub client_bytes: usize,
+    /// This core's own counters.
+    pub core: CoreStats,
+    /// Per command: calls, microseconds, rejected, failed.
+    pub commands: Vec<(&'static str, CommandStats)>,
+    /// Lines of what this core knows of its links and feeds, see `peer`.
+    pub peers: Vec<crate::peer::mesh::PeerFigures>,
+}
+
+/// Counters of one core beside its shard.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CoreStats {
+    /// Clients accepted.
+    pub connections: u64,
+    /// Clients refused by `maxclients`.
+    pub rejected: u64,
+    /// Commands run for clients.
+    pub commands: u64,
+    /// Bytes received from clients and links.
+    pub net_in: u64,
+    /// Bytes produced for clients and links.
+    pub net_out: u64,
+    /// Of these, received on links.
+    pub repl_in: u64,
+    /// Of these, sent to feeds.
+    pub repl_out: u64,
+    /// Commands that hopped to another core.
+    pub hops: u64,
+    /// Batches sent to other cores.
+    pub batches: u64,
+    /// Error replies.
+    pub errors: u64,
+    /// Clients dropped by output or query limits.
+    pub limit_disconnects: u64,
+    /// AUTH failures.
+    pub auth_failures: u64,
+}
+
+/// Counters of one command on one core.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CommandStats {
+    /// Times it ran.
+    pub calls: u64,
+    /// Refused before it ran (arity, gates).
+    pub rejected: u64,
+    /// Ended in an error reply.
+    pub failed: u64,
+}
+
+/// A question to all cores at once: collects the answers and knows what to do with them.
+pub struct Gathering {
+    /// Answers still to come.
+    pub left: usize,
+    /// By core.
+    pub answers: Vec<(ShardId, Answer)>,
+    /// What the answers are for.
+    pub then: Then,
+}
+
+/// What a [`Gathering`] is for.
+#[derive(Clone, Debug)]
+pub enum Then {
+    /// Join RESP replies.
+    Join(crate::command::spec::Join),
+    /// INFO of these sections.
+    Info(Vec<String>),
+    /// CLIENT LIST.
+    Clients,
+    /// CLIENT KILL in its new form (`:count`) or its old one (`+OK`).
+    Kill {
+        /// `CLIENT KILL addr`.
+        old_form: bool,
+    },
+}

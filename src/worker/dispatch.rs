@@ -1,0 +1,436 @@
+//! A command's way: bytes -> command -> gates -> the shard that owns its keys -> reply in its place.
+
+use super::batch::{Batch, Call, Done, Message, Ticket};
+use super::control::Then;
+use super::port::Action;
+use super::session::{Blocked, PENDING_MAX, Replies, Session};
+use super::{Ask, Owed, Waiter, Worker};
+use crate::base::ids::{ConnId, Db, ShardId, Slot};
+use crate::base::time::Now;
+use crate::command::args::Args;
+use crate::command::error::CommandError;
+use crate::command::spec::{GROWS, Join, NO_AUTH, Run, Spec, WRITE};
+use crate::command::{Ctx, Handler, table};
+use crate::resp::parse::{Argv, Limits as ParseLimits, Parsed, Parser};
+use crate::resp::write::{Reply, Version};
+
+/// A blocked session reads on until it has this much input, bytes.
+const BLOCKED_INPUT_MAX: usize = 64 * 1024;
+
+/// What became of a command.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flow {
+    /// It ran, or is on its way.
+    Done,
+    /// It must be tried again when the session is unblocked.
+    Retry,
+}
+
+impl Worker {
+    /// Runs what a session has sent, `bytes` being the newest of it, and gives the session back.
+    pub(super) fn run_input(&mut self, mut session: Box<Session>, bytes: &[u8], now: Now) {
+        if session.input.is_empty() && session.blocked.is_none() {
+            let used = self.run_commands(&mut session, bytes, now);
+            session.input.extend_from_slice(&bytes[used..]);
+        } else {
+            session.input.extend_from_slice(bytes);
+            if session.blocked.is_none() {
+                let mut input = std::mem::take(&mut session.input);
+                let used = self.run_commands(&mut session, &input, now);
+                input.drain(..used);
+                if input.is_empty() && input.capacity() > BLOCKED_INPUT_MAX {
+                    input = Vec::new();
+                }
+                session.input = input;
+            }
+        }
+        self.settle(session);
+    }
+
+    /// Gives a session back after its commands ran.
+    fn settle(&mut self, mut session: Box<Session>) {
+        let full = session.blocked.is_some() && session.input.len() >= BLOCKED_INPUT_MAX;
+        if full != session.reading_paused && !session.closing {
+            session.reading_paused = full;
+            let conn = session.conn;
+            self.act(if full { Action::PauseReading(conn) } else { Action::ResumeReading(conn) });
+        }
+        if session.half_closed && !session.closing && session.pending.is_empty() {
+            session.closing = true;
+            self.act(Action::CloseAfterFlush(session.conn));
+        }
+        if !session.output.is_empty() && !session.is_dirty {
+            session.is_dirty = true;
+            self.dirty.push(session.conn);
+        }
+        self.sessions.put(session);
+    }
+
+    // Runs whole commands; returns how many bytes they took.
+    fn run_commands(&mut self, session: &mut Session, buf: &[u8], now: Now) -> usize {
+        let mut argv = std::mem::take(&mut session.argv);
+        let mut at = 0;
+        while session.blocked.is_none() {
+            if session.closing {
+                at = buf.len();
+                break;
+            }
+            let limits = ParseLimits {
+                bulk_bytes_max: self.limits.string_bytes_max,
+                query_bytes_max: self.config.client_query_buffer_limit as usize,
+                authenticated: session.authenticated,
+            };
+            match session.parser.next(&buf[at..], &limits, &mut argv) {
+                Ok(Parsed::Command { consumed }) => {
+                    if self.dispatch(session, &argv, &buf[at..at + consumed], now) == Flow::Retry {
+                        break;
+                    }
+                    at += consumed;
+                }
+                Ok(Parsed::Empty { consumed }) => at += consumed,
+                Ok(Parsed::Incomplete) => break,
+                Err(error) => {
+                    if error.is_answered() {
+                        let version = session.version;
+                        session.write(|out| Reply::new(out, version).error(&format!("ERR {error}")));
+                    }
+                    self.stats.errors += 1;
+                    session.closing = true;
+                    self.act(Action::CloseAfterFlush(session.conn));
+                }
+            }
+        }
+        session.argv = argv;
+        at
+    }
+
+    fn dispatch(&mut self, session: &mut Session, argv: &Argv, buf: &[u8], now: Now) -> Flow {
+        let Some((index, spec)) = table::lookup(argv.get(0, buf)) else {
+            self.refuse(session, &unknown_command(argv, buf));
+            return Flow::Done;
+        };
+        if let Some(error) = self.gate(session, spec, argv.len()) {
+            self.command_stats[index].rejected += 1;
+            self.refuse(session, &error);
+            return Flow::Done;
+        }
+        if let Some((_, writes_only)) = self.pause
+            && (!writes_only || spec.flags.has(WRITE))
+            && !matches!(spec.run, Run::Home(_))
+        {
+            session.blocked = Some(Blocked::Paused);
+            self.paused.push(session.conn);
+            return Flow::Retry;
+        }
+        let errors = self.stats.errors;
+        let flow = self.run(session, spec, argv, buf, now);
+        if flow == Flow::Done {
+            self.stats.commands += 1;
+            session.commands += 1;
+            session.last_command = spec.name;
+            let stats = &mut self.command_stats[index];
+            stats.calls += 1;
+            stats.failed += self.stats.errors - errors;
+        }
+        flow
+    }
+
+    fn run(&mut self, session: &mut Session, spec: &'static Spec, argv: &Argv, buf: &[u8], now: Now) -> Flow {
+        match spec.run {
+            Run::Owner(handler) => {
+                let key = argv.get(usize::from(spec.keys.first), buf);
+                let owner = self.shard.map.owner_of_key(key);
+                self.run_on(session, owner, spec, handler, argv, buf, now)
+            }
+            Run::Cursor(handler) => {
+                let cursor = argv.get(1, buf);
+                let slot = crate::base::text::parse_u64(cursor).unwrap_or(0) & 0x3fff;
+                let owner = self.shard.map.owner(Slot(slot as u16).partition());
+                self.run_on(session, owner, spec, handler, argv, buf, now)
+            }
+            Run::Split(handler, _) | Run::Gather(handler) => {
+                let mut owners = spec.keys.positions(argv.len()).map(|at| self.shard.map.owner_of_key(argv.get(at, buf)));
+                let first = owners.next().unwrap_or(self.id);
+                if owners.all(|owner| owner == first) {
+                    return self.run_on(session, first, spec, handler, argv, buf, now);
+                }
+                if !self.is_alone(session) {
+                    return Flow::Retry;
+                }
+                self.begin_tx(session, spec, argv, buf, now);
+                Flow::Done
+            }
+            Run::Everywhere(handler, join) => {
+                if self.cores() == 1 {
+                    return self.run_on(session, self.id, spec, handler, argv, buf, now);
+                }
+                if !self.is_alone(session) {
+                    return Flow::Retry;
+                }
+                let place = session.reserve();
+                session.blocked = Some(Blocked::Reply);
+                let ask = Ask::Run { db: session.db, version: session.version, command: command_bytes(argv, buf).into() };
+                self.ask_all(session.conn, place, &ask, Then::Join(join));
+                Flow::Done
+            }
+            Run::Home(home) => {
+                if spec.flags.has(crate::command::spec::BARRIER) && !self.is_alone(session) {
+                    return Flow::Retry;
+                }
+                self.run_home(session, home, argv, buf, now);
+                Flow::Done
+            }
+        }
+    }
+
+    // Whether nothing of this client is under way; else it waits until that is so. Commands over several shards run
+    // alone, because their parts would overtake or be overtaken by commands on one key.
+    fn is_alone(&mut self, session: &mut Session) -> bool {
+        if session.pending.is_empty() {
+            return true;
+        }
+        session.blocked = Some(Blocked::Drain);
+        false
+    }
+
+    // Runs a command whose keys all belong to `owner`.
+    #[expect(clippy::too_many_arguments, reason = "the parts of one command")]
+    fn run_on(
+        &mut self, session: &mut Session, owner: ShardId, spec: &'static Spec, handler: Handler, argv: &Argv,
+        buf: &[u8], now: Now,
+    ) -> Flow {
+        if owner == self.id {
+            if self.locks.any() && self.is_locked(session.db, spec, argv, buf) {
+                let place = session.reserve();
+                let command = command_bytes(argv, buf);
+                let keys = lock_keys(session.db, spec, argv, buf);
+                let (conn, db, version) = (session.conn, session.db, session.version);
+                self.locks.wait(keys, Waiter::Local { conn, place, db, version, command });
+            } else {
+                let (db, version, silent) = (session.db, session.version, session.replies != Replies::On);
+                let mut output = std::mem::take(&mut session.output);
+                if session.pending.is_empty() && !silent {
+                    self.run_handler(handler, db, version, argv, buf, &mut output, now);
+                    session.output = output;
+                } else {
+                    session.output = output;
+                    let mut reply = Vec::new();
+                    self.run_handler(handler, db, version, argv, buf, &mut reply, now);
+                    if !silent {
+                        session.write(|out| out.extend_from_slice(&reply));
+                    }
+                }
+                return Flow::Done;
+            }
+        } else {
+            let place = session.reserve();
+            let ticket = self.ticket();
+            self.tickets.insert(ticket, Owed::Place { conn: session.conn, place });
+            self.stats.hops += 1;
+            let Batch { arena, calls, .. } = &mut self.outboxes[usize::from(owner.0)];
+            let start = arena.len();
+            put_command(arena, argv, buf);
+            let len = (arena.len() - start) as u32;
+            calls.push(Call { ticket, db: session.db, version: session.version, start: start as u32, len });
+        }
+        if session.pending.len() >= PENDING_MAX {
+            session.blocked = Some(Blocked::Drain);
+        }
+        Flow::Done
+    }
+
+    /// Runs a handler on this core's shard, its reply or error appended to `out`.
+    #[expect(clippy::too_many_arguments, reason = "the parts of one command")]
+    #[inline]
+    pub(super) fn run_handler(
+        &mut self, handler: Handler, db: Db, version: Version, argv: &Argv, buf: &[u8], out: &mut Vec<u8>, now: Now,
+    ) {
+        let mut reply = Reply::new(out, version);
+        let mark = reply.mark();
+        let mut ctx = Ctx { shard: &mut self.shard, db, now, limits: &self.limits, scratch: &mut self.scratch };
+        if let Err(error) = handler(&mut ctx, &mut Args::new(argv, buf), &mut reply) {
+            reply.truncate(mark);
+            reply.error(&error.to_string());
+            self.stats.errors += 1;
+        }
+    }
+
+    /// Runs a command given in RESP form; its keys belong here (or it has none).
+    pub(super) fn run_bytes(&mut self, db: Db, version: Version, command: &[u8], out: &mut Vec<u8>, now: Now) {
+        let mut argv = Argv::new();
+        let parsed = Parser::new().next(command, &ParseLimits { bulk_bytes_max: usize::MAX, ..ParseLimits::default() }, &mut argv);
+        let handler = match table::lookup(if argv.is_empty() { b"" } else { argv.get(0, command) }) {
+            Some((_, spec)) if matches!(parsed, Ok(Parsed::Command { .. })) => spec.run.handler(),
+            _ => None,
+        };
+        match handler {
+            Some(handler) => self.run_handler(handler, db, version, &argv, command, out, now),
+            None => Reply::new(out, version).error("ERR internal error: a command was not understood by its owner"),
+        }
+    }
+
+    /// Runs a command of another core's client.
+    pub(super) fn run_call(&mut self, from: ShardId, call: &Call, command: &[u8], now: Now) {
+        if self.locks.any() {
+            let mut argv = Argv::new();
+            let parsed = Parser::new().next(command, &ParseLimits { bulk_bytes_max: usize::MAX, ..ParseLimits::default() }, &mut argv);
+            if let (Ok(Parsed::Command { .. }), Some((_, spec))) = (parsed, table::lookup(argv.get(0, command)))
+                && self.is_locked(call.db, spec, &argv, command)
+            {
+                let keys = lock_keys(call.db, spec, &argv, command);
+                self.locks.wait(keys, Waiter::Remote { from, call: *call, command: command.to_vec() });
+                return;
+            }
+        }
+        let Batch { arena, .. } = &mut self.outboxes[usize::from(from.0)];
+        let mut out = std::mem::take(arena);
+        let start = out.len();
+        self.run_bytes(call.db, call.version, command, &mut out, now);
+        let Batch { arena, dones, .. } = &mut self.outboxes[usize::from(from.0)];
+        dones.push(Done { ticket: call.ticket, start: start as u32, len: (out.len() - start) as u32 });
+        *arena = out;
+    }
+
+    /// A reply came back.
+    pub(super) fn done(&mut self, ticket: Ticket, reply: &[u8], now: Now) {
+        match self.tickets.remove(&ticket) {
+            Some(Owed::Place { conn, place }) => {
+                let silent = self.sessions.get(conn).is_some_and(|session| session.replies != Replies::On);
+                self.complete(conn, place, if silent { &[] } else { reply }, now);
+            }
+            Some(Owed::Part { tx, part }) => self.part_done(tx, part, reply.to_vec(), now),
+            Some(owed @ Owed::Gathering { .. }) => {
+                self.tickets.insert(ticket, owed);
+            }
+            None => {}
+        }
+    }
+
+    /// Runs or grants whatever waited for keys that are free now.
+    pub(super) fn serve_waiting(&mut self, now: Now) {
+        while let Some((keys, waiter)) = self.locks.next_free() {
+            match waiter {
+                Waiter::Tx(tx) => {
+                    self.locks.hold(tx, keys);
+                    self.send(tx.home, Message::Granted { tx });
+                }
+                Waiter::Local { conn, place, db, version, command } => {
+                    let mut out = Vec::new();
+                    self.run_bytes(db, version, &command, &mut out, now);
+                    self.complete(conn, place, &out, now);
+                }
+                Waiter::Remote { from, call, command } => {
+                    let mut out = Vec::new();
+                    self.run_bytes(call.db, call.version, &command, &mut out, now);
+                    let Batch { arena, dones, .. } = &mut self.outboxes[usize::from(from.0)];
+                    dones.push(Done { ticket: call.ticket, start: arena.len() as u32, len: out.len() as u32 });
+                    arena.extend_from_slice(&out);
+                }
+            }
+        }
+    }
+
+    // Facts about the client, the command and the node that forbid running it, in Redis' order.
+    fn gate(&self, session: &Session, spec: &Spec, argc: usize) -> Option<CommandError> {
+        let arity = usize::from(spec.arity.unsigned_abs());
+        if argc < arity || spec.arity >= 0 && argc > arity {
+            return Some(CommandError::Arity(spec.name.into()));
+        }
+        if !session.authenticated && !spec.flags.has(NO_AUTH) {
+            return Some(CommandError::Text("NOAUTH Authentication required."));
+        }
+        if spec.flags.has(WRITE) && self.config.refuses_writes() {
+            return Some(CommandError::Text("READONLY You can't write against a read only replica."));
+        }
+        if spec.flags.has(GROWS) && self.config.maxmemory > 0 && self.memory.used as u64 > self.config.maxmemory {
+            return Some(CommandError::Text("OOM command not allowed when used memory > 'maxmemory'."));
+        }
+        None
+    }
+
+    fn refuse(&mut self, session: &mut Session, error: &CommandError) {
+        self.stats.errors += 1;
+        let version = session.version;
+        if session.replies == Replies::On {
+            session.write(|out| Reply::new(out, version).error(&error.to_string()));
+        }
+    }
+
+    fn is_locked(&self, db: Db, spec: &Spec, argv: &Argv, buf: &[u8]) -> bool {
+        spec.keys.positions(argv.len()).any(|at| self.locks.blocks(db, argv.get(at, buf)))
+    }
+
+    /// Joins what was gathered into one reply.
+    pub(super) fn finish_gathering(&mut self, conn: ConnId, gathering: super::Gathering, now: Now) -> Vec<u8> {
+        let version = self.sessions.get(conn).map_or(Version::Resp2, |session| session.version);
+        match gathering.then {
+            Then::Join(join) => {
+                let replies = gathering.answers.into_iter().filter_map(|(_, answer)| match answer {
+                    super::Answer::Reply(reply) => Some(reply),
+                    _ => None,
+                });
+                super::plan::join(join, replies.collect(), version, &mut self.shard.rng)
+            }
+            then => self.finish_home(conn, then, gathering.answers, version, now),
+        }
+    }
+}
+
+impl Run {
+    /// What runs on a shard, if anything does.
+    pub fn handler(&self) -> Option<Handler> {
+        match *self {
+            Self::Owner(handler) | Self::Split(handler, _) | Self::Gather(handler) => Some(handler),
+            Self::Everywhere(handler, _) | Self::Cursor(handler) => Some(handler),
+            Self::Home(_) => None,
+        }
+    }
+
+    /// How parts are joined, for split commands.
+    pub fn join(&self) -> Option<Join> {
+        match *self {
+            Self::Split(_, join) | Self::Everywhere(_, join) => Some(join),
+            _ => None,
+        }
+    }
+}
+
+/// The keys of a command as they are locked, each once.
+pub(super) fn lock_keys(db: Db, spec: &Spec, argv: &Argv, buf: &[u8]) -> Vec<super::batch::LockKey> {
+    let mut keys: Vec<_> = spec.keys.positions(argv.len()).map(|at| (db, Box::from(argv.get(at, buf)))).collect();
+    keys.sort();
+    keys.dedup();
+    keys
+}
+
+/// A command in RESP form.
+pub(super) fn command_bytes(argv: &Argv, buf: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(buf.len() + 16);
+    put_command(&mut out, argv, buf);
+    out
+}
+
+// RESP as it came is sent on as it came; an inline command is put into RESP.
+fn put_command(out: &mut Vec<u8>, argv: &Argv, buf: &[u8]) {
+    if buf.first() == Some(&b'*') {
+        out.extend_from_slice(buf);
+    } else {
+        let args: Vec<&[u8]> = argv.iter(buf).collect();
+        crate::resp::write::encode_command(out, &args);
+    }
+}
+
+fn unknown_command(argv: &Argv, buf: &[u8]) -> CommandError {
+    // Redis shows at most 128 bytes of the name and of the arguments together.
+    let show = |bytes: &[u8]| String::from_utf8_lossy(&bytes[..bytes.len().min(128)]).into_owned();
+    let mut args = String::new();
+    for arg in argv.iter(buf).skip(1) {
+        if args.len() >= 128 {
+            break;
+        }
+        let room = 128 - args.len();
+        args.push_str(&format!("'{}' ", show(&arg[..arg.len().min(room)])));
+    }
+    let name = show(argv.get(0, buf));
+    CommandError::Owned(format!("ERR unknown command '{name}', with args beginning with: {args}"))
+}
