@@ -40,7 +40,7 @@ struct Prepared {
 impl Prepared {
     /// Arguments that are `prefix:` followed by [`DIGITS`] zeros are keys.
     fn new(args: &[&str]) -> Option<Self> {
-        let handler = match table::lookup(args[0].as_bytes())?.run {
+        let handler = match table::lookup(args[0].as_bytes())?.1.run {
             Run::Owner(handler) | Run::Split(handler, _) => handler,
             _ => return None,
         };

@@ -5,6 +5,7 @@ pub mod command;
 pub mod config;
 pub mod mem;
 pub mod merge;
+pub mod peer;
 pub mod resp;
 pub mod runtime;
 pub mod shard;

@@ -13,7 +13,7 @@ use tutti::base::text::glob_match;
 use tutti::config::Config;
 use tutti::config::args::{self, Invocation, Request};
 use tutti::config::load::{File, Loaded, Note};
-use tutti::runtime::logging::{self, Log};
+use tutti::runtime::logging;
 
 #[global_allocator]
 static ALLOCATOR: tutti::mem::alloc::Mimalloc = tutti::mem::alloc::Mimalloc;
@@ -46,16 +46,15 @@ fn start() -> Result<ExitCode, String> {
     let log = logging::init(&loaded.config)?;
     loaded.notes.iter().for_each(remark);
     let pidfile = Pidfile::write(&loaded.config.pidfile)?;
-    let result = serve(loaded.config, &log);
+    let result = serve(loaded.config);
     drop(pidfile);
     log.flush();
     result
 }
 
-// Here the server starts: `runtime::run(config, log)`.
-fn serve(config: Config, _: &Log) -> Result<ExitCode, String> {
-    tracing::warn!(port = config.port, masters = config.replicaof.len(), "there is no runtime in this build yet");
-    Ok(ExitCode::SUCCESS)
+fn serve(config: Config) -> Result<ExitCode, String> {
+    let code = tutti::runtime::serve::serve(config)?;
+    Ok(ExitCode::from(code as u8))
 }
 
 fn load(invocation: &Invocation) -> Result<Loaded, String> {

@@ -21,25 +21,25 @@ pub fn all() -> impl Iterator<Item = &'static Spec> {
     FAMILIES.iter().flat_map(|family| family.iter())
 }
 
-/// The command of that name, in any case; `None` when there is none.
+/// The command of that name, in any case, with its place in the table; `None` when there is none.
 #[inline]
-pub fn lookup(name: &[u8]) -> Option<&'static Spec> {
+pub fn lookup(name: &[u8]) -> Option<(usize, &'static Spec)> {
     let mut lower = [0u8; NAME_BYTES_MAX];
     let lower = lower.get_mut(..name.len())?;
     lower.copy_from_slice(name);
     lower.make_ascii_lowercase();
-    index().find(hash(lower), |spec| spec.name.as_bytes() == &*lower).copied()
+    index().find(hash(lower), |(_, spec)| spec.name.as_bytes() == &*lower).copied()
 }
 
 /// No command has a longer name.
 const NAME_BYTES_MAX: usize = 24;
 
-fn index() -> &'static HashTable<&'static Spec> {
-    static INDEX: OnceLock<HashTable<&'static Spec>> = OnceLock::new();
+fn index() -> &'static HashTable<(usize, &'static Spec)> {
+    static INDEX: OnceLock<HashTable<(usize, &'static Spec)>> = OnceLock::new();
     INDEX.get_or_init(|| {
         let mut index = HashTable::new();
-        for spec in all() {
-            index.insert_unique(hash(spec.name.as_bytes()), spec, |spec| hash(spec.name.as_bytes()));
+        for (at, spec) in all().enumerate() {
+            index.insert_unique(hash(spec.name.as_bytes()), (at, spec), |(_, spec)| hash(spec.name.as_bytes()));
         }
         index
     })
@@ -64,7 +64,7 @@ mod tests {
         for name in &names {
             assert_eq!(*name, name.to_lowercase());
             assert!(name.len() <= NAME_BYTES_MAX);
-            assert_eq!(lookup(name.to_uppercase().as_bytes()).map(|spec| spec.name), Some(*name));
+            assert_eq!(lookup(name.to_uppercase().as_bytes()).map(|(_, spec)| spec.name), Some(*name));
         }
         names.sort_unstable();
         let count = names.len();

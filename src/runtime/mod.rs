@@ -28,6 +28,7 @@ pub mod process;
 mod pump;
 mod resolve;
 mod ring;
+pub mod serve;
 mod settings;
 mod signals;
 mod start;

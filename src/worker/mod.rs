@@ -342,7 +342,7 @@ impl Core for Worker {
         self.stats.connections += 1;
         self.next_client += 1;
         let id = self.next_client * self.cores() as u64 + u64::from(self.id.0);
-        let authenticated = self.config.requirepass.is_none();
+        let authenticated = !self.config.requirepass.is_set();
         self.sessions.insert(Box::new(Session::new(conn, id, peer.clone(), authenticated, now)));
         if let Some(reason) = self.refuses(peer) {
             if let Some(session) = self.sessions.get_mut(conn) {
