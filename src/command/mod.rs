@@ -10,6 +10,7 @@ pub mod counter;
 pub mod error;
 pub mod expiry;
 pub mod lcs;
+pub mod home;
 pub mod spec;
 pub mod string;
 pub mod substring;

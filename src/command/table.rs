@@ -14,6 +14,8 @@ const FAMILIES: &[&[Spec]] = &[
     super::lcs::FAMILY,
     super::bitmap::FAMILY,
     super::bitfield::FAMILY,
+    super::home::CONNECTION,
+    super::home::SERVER,
 ];
 
 /// Every command.
