@@ -168,14 +168,11 @@ fn start_listening(socket: &OwnedFd, backlog: u32) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// The addresses a `bind` entry stands for. `*` is every address of both families.
+/// The addresses a `bind` entry stands for: `*` is every IPv4 address and `::*` every IPv6 address, as in Redis 7.
 fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
     let name = host.strip_prefix('-').unwrap_or(host);
     match name {
-        "*" => Ok(vec![
-            SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port),
-            SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port),
-        ]),
+        "*" => Ok(vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port)]),
         "::*" => Ok(vec![SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port)]),
         _ => match (name, port).to_socket_addrs() {
             Ok(addresses) => Ok(addresses.collect()),
@@ -185,13 +182,13 @@ fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
     }
 }
 
-/// Optional entries may be missing from the machine, and so may a whole family that `*` names.
+/// Optional entries may be missing from the machine.
 fn may_skip(host: &str, error: &io::Error) -> bool {
     let missing = matches!(
         error.raw_os_error(),
         Some(libc::EADDRNOTAVAIL | libc::EAFNOSUPPORT | libc::EPROTONOSUPPORT | libc::ENOPROTOOPT)
     );
-    missing && (host.starts_with('-') || host == "*")
+    missing && host.starts_with('-')
 }
 
 fn listen_unix(path: &Path, settings: &Settings) -> io::Result<OwnedFd> {

@@ -30,7 +30,7 @@ pub fn serve(config: Config) -> Result<i32, String> {
     let backlog_bytes_max = (config.repl_backlog_size / u64::from(cores)) as usize;
     let (port, config) = (config.port, Arc::new(config));
     let seed = AtomicU64::new(u64::from_le_bytes(random_bytes()?));
-    let running = super::start(&settings, move |seat: CoreSeat| {
+    let make = move |seat: CoreSeat| {
         let shard = ShardSettings {
             id: seat.shard,
             map: ShardMap::new(seat.shards),
@@ -40,9 +40,8 @@ pub fn serve(config: Config) -> Result<i32, String> {
             seed: seed.fetch_add(1, Ordering::Relaxed),
         };
         Worker::new(&WorkerSettings { shard, node: Arc::clone(&node), config: Arc::clone(&config) })
-    })?;
-    tracing::info!(port, cores, "Ready to accept connections");
-    Ok(running.wait())
+    };
+    super::run(&settings, make, |_| tracing::info!(port, cores, "Ready to accept connections"))
 }
 
 fn settings(config: &Config) -> Settings {

@@ -149,7 +149,8 @@ impl Worker {
                 self.run_on(session, owner, spec, handler, argv, buf, now)
             }
             Run::Split(handler, _) | Run::Gather(handler) => {
-                let mut owners = spec.keys.positions(argv.len()).map(|at| self.shard.map.owner_of_key(argv.get(at, buf)));
+                let mut owners =
+                    spec.keys.positions(argv.len()).map(|at| self.shard.map.owner_of_key(argv.get(at, buf)));
                 let first = owners.next().unwrap_or(self.id);
                 if owners.all(|owner| owner == first) {
                     return self.run_on(session, first, spec, handler, argv, buf, now);
@@ -169,7 +170,8 @@ impl Worker {
                 }
                 let place = session.reserve();
                 session.blocked = Some(Blocked::Reply);
-                let ask = Ask::Run { db: session.db, version: session.version, command: command_bytes(argv, buf).into() };
+                let ask =
+                    Ask::Run { db: session.db, version: session.version, command: command_bytes(argv, buf).into() };
                 self.ask_all(session.conn, place, &ask, Then::Join(join));
                 Flow::Done
             }
@@ -196,8 +198,14 @@ impl Worker {
     // Runs a command whose keys all belong to `owner`.
     #[expect(clippy::too_many_arguments, reason = "the parts of one command")]
     fn run_on(
-        &mut self, session: &mut Session, owner: ShardId, spec: &'static Spec, handler: Handler, argv: &Argv,
-        buf: &[u8], now: Now,
+        &mut self,
+        session: &mut Session,
+        owner: ShardId,
+        spec: &'static Spec,
+        handler: Handler,
+        argv: &Argv,
+        buf: &[u8],
+        now: Now,
     ) -> Flow {
         if owner == self.id {
             if self.locks.any() && self.is_locked(session.db, spec, argv, buf) {
@@ -243,7 +251,14 @@ impl Worker {
     #[expect(clippy::too_many_arguments, reason = "the parts of one command")]
     #[inline]
     pub(super) fn run_handler(
-        &mut self, handler: Handler, db: Db, version: Version, argv: &Argv, buf: &[u8], out: &mut Vec<u8>, now: Now,
+        &mut self,
+        handler: Handler,
+        db: Db,
+        version: Version,
+        argv: &Argv,
+        buf: &[u8],
+        out: &mut Vec<u8>,
+        now: Now,
     ) {
         let mut reply = Reply::new(out, version);
         let mark = reply.mark();
@@ -258,7 +273,11 @@ impl Worker {
     /// Runs a command given in RESP form; its keys belong here (or it has none).
     pub(super) fn run_bytes(&mut self, db: Db, version: Version, command: &[u8], out: &mut Vec<u8>, now: Now) {
         let mut argv = Argv::new();
-        let parsed = Parser::new().next(command, &ParseLimits { bulk_bytes_max: usize::MAX, ..ParseLimits::default() }, &mut argv);
+        let parsed = Parser::new().next(
+            command,
+            &ParseLimits { bulk_bytes_max: usize::MAX, ..ParseLimits::default() },
+            &mut argv,
+        );
         let handler = match table::lookup(if argv.is_empty() { b"" } else { argv.get(0, command) }) {
             Some((_, spec)) if matches!(parsed, Ok(Parsed::Command { .. })) => spec.run.handler(),
             _ => None,
@@ -273,7 +292,11 @@ impl Worker {
     pub(super) fn run_call(&mut self, from: ShardId, call: &Call, command: &[u8], now: Now) {
         if self.locks.any() {
             let mut argv = Argv::new();
-            let parsed = Parser::new().next(command, &ParseLimits { bulk_bytes_max: usize::MAX, ..ParseLimits::default() }, &mut argv);
+            let parsed = Parser::new().next(
+                command,
+                &ParseLimits { bulk_bytes_max: usize::MAX, ..ParseLimits::default() },
+                &mut argv,
+            );
             if let (Ok(Parsed::Command { .. }), Some((_, spec))) = (parsed, table::lookup(argv.get(0, command)))
                 && self.is_locked(call.db, spec, &argv, command)
             {

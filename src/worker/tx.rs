@@ -117,7 +117,14 @@ impl Worker {
     /// Runs this shard's part of a split command and unlocks its keys.
     #[expect(clippy::too_many_arguments, reason = "the parts of one command")]
     pub(super) fn run_part(
-        &mut self, from: ShardId, tx: TxId, ticket: super::Ticket, db: Db, version: Version, command: &[u8], now: Now,
+        &mut self,
+        from: ShardId,
+        tx: TxId,
+        ticket: super::Ticket,
+        db: Db,
+        version: Version,
+        command: &[u8],
+        now: Now,
     ) {
         let mut out = Vec::new();
         self.run_bytes(db, version, command, &mut out, now);

@@ -1,9 +1,9 @@
 //! Commands that run where the client is connected, with its session at hand.
 
+use super::Worker;
 use super::control::{Answer, Figures, KillFilter, Then};
 use super::port::{Action, Endpoint};
 use super::session::Session;
-use super::Worker;
 use crate::base::ids::{ConnId, Db, ShardId};
 use crate::base::time::Now;
 use crate::command::args::Args;
@@ -29,7 +29,12 @@ impl Worker {
     }
 
     fn home(
-        &mut self, session: &mut Session, home: Home, args: &mut Args<'_>, reply: &mut Reply<'_>, _now: Now,
+        &mut self,
+        session: &mut Session,
+        home: Home,
+        args: &mut Args<'_>,
+        reply: &mut Reply<'_>,
+        _now: Now,
     ) -> Result<(), CommandError> {
         match home {
             Home::Ping => match args.next_if_any() {
@@ -56,7 +61,12 @@ impl Worker {
     }
 
     pub(super) fn finish_home(
-        &mut self, _conn: ConnId, _then: Then, _answers: Vec<(ShardId, Answer)>, _version: Version, _now: Now,
+        &mut self,
+        _conn: ConnId,
+        _then: Then,
+        _answers: Vec<(ShardId, Answer)>,
+        _version: Version,
+        _now: Now,
     ) -> Vec<u8> {
         Vec::new()
     }
