@@ -5,6 +5,7 @@
 
 pub mod ids;
 pub mod rng;
+pub mod sha1;
 pub mod slot;
 pub mod text;
 pub mod time;

@@ -7,10 +7,19 @@ pub mod args;
 pub mod bitfield;
 pub mod bitmap;
 pub mod counter;
+pub mod debug;
 pub mod error;
+pub mod expire;
 pub mod expiry;
+pub mod flush;
+pub mod hash;
+pub mod hash_random;
 pub mod home;
+pub mod key;
 pub mod lcs;
+pub mod object;
+pub mod rename;
+pub mod scan;
 pub mod spec;
 pub mod string;
 pub mod substring;
@@ -22,6 +31,7 @@ use crate::merge::op::SetDeadline;
 use crate::merge::total::Total;
 use crate::resp::write::Reply;
 use crate::shard::Shard;
+use crate::shard::hash::{HashView, WrongType};
 use crate::shard::write::{Found, NotAdded, Value};
 use crate::store::keyspace::KeyRef;
 use args::Args;
@@ -138,19 +148,35 @@ impl Ctx<'_> {
         Ok(self.shard.incr_exact(self.db, key, by, self.now)?)
     }
 
-    /// Writes fields of a hash; check with [`Ctx::expect_hash`] first.
-    pub fn hset(&mut self, key: &KeyRef<'_>, fields: &[(&[u8], &[u8])]) {
-        self.shard.hset(self.db, key, fields, self.now);
+    /// The hash at `key`, if there is one; counts a hit or a miss.
+    #[inline]
+    pub fn read_hash(&mut self, key: &KeyRef<'_>) -> Result<Option<HashView<'_>>, CommandError> {
+        Ok(self.shard.read_hash(self.db, key, self.now)?)
     }
 
-    /// Deletes fields that exist.
-    pub fn hdel(&mut self, key: &KeyRef<'_>, names: &[&[u8]]) {
-        self.shard.hdel(self.db, key, names, self.now);
+    /// The hash at `key`, if there is one, without counting.
+    pub fn peek_hash(&self, key: &KeyRef<'_>) -> Result<Option<HashView<'_>>, CommandError> {
+        Ok(self.shard.peek_hash(self.db, key, self.now)?)
+    }
+
+    /// Writes fields of a hash; see [`Shard::hset`].
+    pub fn hset<'f>(
+        &mut self,
+        key: &KeyRef<'_>,
+        fields: impl ExactSizeIterator<Item = (&'f [u8], &'f [u8])>,
+    ) -> Result<usize, CommandError> {
+        Ok(self.shard.hset(self.db, key, fields, self.now)?)
     }
 
     /// The time against which deadlines are judged, Unix milliseconds.
     pub fn time_ms(&self) -> u64 {
         self.shard.time_ms(self.now)
+    }
+}
+
+impl From<WrongType> for CommandError {
+    fn from(_: WrongType) -> Self {
+        Self::WrongType
     }
 }
 

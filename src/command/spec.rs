@@ -86,6 +86,11 @@ pub const NO_SCRIPT: Flags = Flags(1 << 10);
 /// Part of publish and subscribe.
 pub const PUBSUB: Flags = Flags(1 << 11);
 
+/// Touches its keys in a second database, too (COPY, MOVE): `rename::databases_of`.
+pub const OTHER_DB: Flags = Flags(1 << 13);
+/// Has subcommands with rows of their own, named `object|encoding`: see `table::resolve`.
+pub const CONTAINER: Flags = Flags(1 << 12);
+
 /// Which arguments are keys. Positions count the name as 0.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Keys {
@@ -134,7 +139,7 @@ impl Keys {
 pub enum Run {
     /// On the client's core, with the session at hand (PING, CLIENT, CONFIG, ...): `worker::home`.
     Home(Home),
-    /// On the shard that owns its only key.
+    /// On the shard that owns its only key; on the client's core when there is no key.
     Owner(Handler),
     /// Over any number of keys that do not depend on each other: each owner runs the handler on its own keys (with
     /// the values that belong to them), and the replies are joined. Several owners are locked first, so nobody sees
@@ -161,6 +166,8 @@ pub enum Join {
     Order,
     /// Arrays are chained.
     Concat,
+    /// Digests (status lines of 40 hexadecimal digits) are joined by exclusive or: `debug::join`.
+    Xor,
     /// The first reply that is not nil, tried in random order.
     AnyOf,
 }

@@ -4,7 +4,8 @@ use std::sync::OnceLock;
 
 use hashbrown::HashTable;
 
-use super::spec::Spec;
+use super::spec::{CONTAINER, Spec};
+use crate::resp::parse::Argv;
 
 /// The families, in the order COMMAND lists them.
 const FAMILIES: &[&[Spec]] = &[
@@ -14,11 +15,20 @@ const FAMILIES: &[&[Spec]] = &[
     super::lcs::FAMILY,
     super::bitmap::FAMILY,
     super::bitfield::FAMILY,
+    super::key::FAMILY,
+    super::rename::FAMILY,
+    super::expire::FAMILY,
+    super::scan::FAMILY,
+    super::flush::FAMILY,
+    super::object::FAMILY,
+    super::debug::FAMILY,
+    super::hash::FAMILY,
+    super::hash_random::FAMILY,
     super::home::CONNECTION,
     super::home::SERVER,
 ];
 
-/// Every command.
+/// Every command, and every subcommand that has a row of its own (`object|encoding`).
 pub fn all() -> impl Iterator<Item = &'static Spec> {
     FAMILIES.iter().flat_map(|family| family.iter())
 }
@@ -31,6 +41,34 @@ pub fn lookup(name: &[u8]) -> Option<(usize, &'static Spec)> {
     lower.copy_from_slice(name);
     lower.make_ascii_lowercase();
     index().find(hash(lower), |(_, spec)| spec.name.as_bytes() == &*lower).copied()
+}
+
+/// The row of a command by its name and first argument: that of the subcommand if there is one (OBJECT ENCODING, MEMORY
+/// USAGE, DEBUG DIGEST, ...), whose arity and key positions count the command's name as 0 too.
+#[inline]
+pub fn resolve(name: &[u8], argument: Option<&[u8]>) -> Option<(usize, &'static Spec)> {
+    let found = lookup(name);
+    if found.is_some_and(|(_, spec)| !spec.flags.has(CONTAINER)) {
+        return found;
+    }
+    argument.and_then(|argument| subcommand(name, argument)).or(found)
+}
+
+/// As [`resolve`], of a parsed command.
+#[inline]
+pub fn of_command(argv: &Argv, buf: &[u8]) -> Option<(usize, &'static Spec)> {
+    let name = if argv.is_empty() { return None } else { argv.get(0, buf) };
+    resolve(name, (argv.len() > 1).then(|| argv.get(1, buf)))
+}
+
+fn subcommand(name: &[u8], argument: &[u8]) -> Option<(usize, &'static Spec)> {
+    let mut joined = [0u8; NAME_BYTES_MAX];
+    let end = name.len() + 1 + argument.len();
+    let joined = joined.get_mut(..end)?;
+    joined[..name.len()].copy_from_slice(name);
+    joined[name.len()] = b'|';
+    joined[name.len() + 1..].copy_from_slice(argument);
+    lookup(joined)
 }
 
 /// No command has a longer name.

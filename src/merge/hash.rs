@@ -87,11 +87,12 @@ impl Hash {
     }
 
     /// Every packed cell, deleted ones included.
-    pub fn iter(&self) -> Box<dyn Iterator<Item = &Field> + '_> {
-        match &self.fields {
-            Fields::Small(list) => Box::new(list.iter()),
-            Fields::Large(table) => Box::new(table.iter()),
-        }
+    pub fn iter(&self) -> impl Iterator<Item = &Field> {
+        let (list, table) = match &self.fields {
+            Fields::Small(list) => (list.as_slice(), None),
+            Fields::Large(table) => (&[][..], Some(table.iter())),
+        };
+        list.iter().chain(table.into_iter().flatten())
     }
 
     /// One step of a scan over the packed cells; see [`ScanTable::scan`]. A small hash is one step.
@@ -176,6 +177,12 @@ impl Hash {
 
     /// Drops every register older than `clear`; returns whether any was there.
     pub fn clear(&mut self, realm: &Realm, clear: Stamp) -> bool {
+        // Nearly always the clear is newer than all there is, and without counters nothing outlives it.
+        if realm.origins.newer(clear, self.newest) && !self.iter().any(Field::is_rich) {
+            let changed = !self.is_void();
+            *self = Self { newest: self.newest, ..Self::default() };
+            return changed;
+        }
         self.rebuild(realm, |cell| cell.clear(realm, clear))
     }
 
@@ -208,14 +215,19 @@ impl Hash {
             Fields::Small(list) => list.capacity() * size_of::<Field>(),
             Fields::Large(table) => table.heap_bytes(),
         };
-        let cells: usize = self
-            .iter()
-            .map(|field| match field.view() {
-                View::Rich(cell) => field.heap_bytes() + size_of::<Cell>() + cell.heap_bytes(),
-                _ => field.heap_bytes(),
-            })
-            .sum();
+        let cells: usize = self.iter().map(field_bytes).sum();
         table + cells + self.garbage.capacity() * 8
+    }
+
+    /// As [`Hash::heap_bytes`], from the average of the first `samples` fields. 0: from all.
+    pub fn heap_bytes_sampled(&self, samples: usize) -> usize {
+        let (kept, table) = match &self.fields {
+            Fields::Small(list) => (list.len(), list.capacity() * size_of::<Field>()),
+            Fields::Large(table) => (table.len(), table.heap_bytes()),
+        };
+        let samples = if samples == 0 { kept } else { samples.min(kept) };
+        let sampled: usize = self.iter().take(samples).map(field_bytes).sum();
+        table + sampled * kept / samples.max(1) + self.garbage.capacity() * 8
     }
 
     // The common write: no counters in the field, before or after. Nothing is unpacked.
@@ -339,6 +351,13 @@ impl Hash {
                 .into_iter()
                 .collect(),
         }
+    }
+}
+
+fn field_bytes(field: &Field) -> usize {
+    match field.view() {
+        View::Rich(cell) => field.heap_bytes() + size_of::<Cell>() + cell.heap_bytes(),
+        _ => field.heap_bytes(),
     }
 }
 

@@ -91,6 +91,11 @@ impl<'a> Op<'a> {
         Self::Set { value, deadline: SetDeadline::Clear, observed: Observations::new() }
     }
 
+    /// A DEL of a key that was never incremented.
+    pub fn clear() -> Self {
+        Self::Clear { observed: Observations::new(), fields: Vec::new() }
+    }
+
     /// One field of a hash that was never incremented.
     pub fn field(name: &'a [u8], value: Option<&'a [u8]>) -> Self {
         let mut fields = SmallVec::new();

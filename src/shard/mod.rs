@@ -2,14 +2,16 @@
 //!
 //! A local write is: decide, stamp, effect, `apply`. A merged write is: `apply`. Both end in the backlog.
 //!
-//! Reading order: this file, `write` (what commands call), `record`, `backlog`, `feed` (what a link is sent),
+//! Reading order: this file, `write` (what commands call), `hash` (the same for hashes), `record`, `backlog`, `feed` (what a link is sent),
 //! `stability`.
 
 pub mod backlog;
 pub mod feed;
+pub mod hash;
 pub mod record;
 pub mod stability;
 pub mod state;
+pub mod walk;
 pub mod write;
 
 use std::sync::Arc;
@@ -176,6 +178,14 @@ impl Shard {
         self.flush_dbs(db, at, stamp, newest);
         self.stats.dirty += 1;
         self.log(partition, stamp, db, &[], &Op::Flush);
+    }
+
+    /// Whether anything was ever written to a partition of a database (`EVERY_DB`: of any): if not, a flush of it
+    /// changes nothing. May say true for a database of which only other partitions were.
+    pub fn has_held(&self, db: Db, partition: usize) -> bool {
+        let all = 0..self.keys.databases() as u16;
+        let any = all.filter(|&each| db == record::EVERY_DB || db == Db(each)).any(|each| self.keys.has_held(Db(each)));
+        any && !self.newest_applied(partition).is_zero()
     }
 
     /// Applies one record of a link. `origin` turns the link's origin indices into ours. `advance` false: the

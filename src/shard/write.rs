@@ -10,7 +10,7 @@ use crate::mem::entry::View;
 use crate::merge::cell::{Cell, Visible};
 use crate::merge::hash::Hash;
 use crate::merge::key::Type;
-use crate::merge::op::{FieldWrite, Observations, Op, SetDeadline};
+use crate::merge::op::{Observations, Op, SetDeadline};
 use crate::merge::origins::OriginIdx;
 use crate::merge::realm::Realm;
 use crate::merge::total::Total;
@@ -92,7 +92,7 @@ impl Shard {
     // SET of a key of which something must be kept or observed.
     fn set_after_look(&mut self, db: Db, key: &KeyRef<'_>, value: &[u8], deadline: SetDeadline, now: Now) {
         if deadline == SetDeadline::Keep {
-            self.clear_if_expired(db, key, now);
+            self.start_over_if_gone(db, key, now);
         }
         let observed = match self.keys.find(db, key).map(|entry| entry.view()) {
             Some(View::Rich(state)) if state.hash.is_some() => {
@@ -113,11 +113,12 @@ impl Shard {
 
     /// DEL. Returns whether a reader could see the key before.
     pub fn del(&mut self, db: Db, key: &KeyRef<'_>, now: Now) -> bool {
-        let existed = self.peek(db, key, now).is_some();
-        if existed {
-            self.clear(db, key, now);
-        }
-        existed
+        let time_ms = self.time_ms(now);
+        let found = self.keys.find(db, key);
+        let Some(entry) = found.filter(|entry| visible(&self.realm, entry, time_ms).is_some()) else { return false };
+        let op = clear_op(entry);
+        self.apply_local(db, key, &op, now);
+        true
     }
 
     /// EXPIRE, PERSIST: writes the deadline register of a key that exists.
@@ -142,7 +143,7 @@ impl Shard {
 
     // INCR of a key that does not count yet, or cannot.
     fn incr_after_look(&mut self, db: Db, key: &KeyRef<'_>, by: i64, now: Now) -> Result<i64, NotAdded> {
-        self.clear_if_expired(db, key, now);
+        self.start_over_if_gone(db, key, now);
         let seen = self.peek(db, key, now).map(|found| found.value);
         let exists = seen.is_some();
         let known = match seen {
@@ -164,7 +165,7 @@ impl Shard {
     /// INCRBYFLOAT: adds exactly to a key that is absent or holds a decimal. Returns the new value in units of 10^-17.
     /// `None`: the numbers are beyond exact decimals; the caller computes and calls [`Shard::set`].
     pub fn incr_exact(&mut self, db: Db, key: &KeyRef<'_>, by: Total, now: Now) -> Result<Option<i128>, NotAdded> {
-        self.clear_if_expired(db, key, now);
+        self.start_over_if_gone(db, key, now);
         let known = match self.peek(db, key, now).map(|found| found.value) {
             None => 0,
             Some(Value::Hash(_)) => return Err(NotAdded::WrongType),
@@ -178,75 +179,8 @@ impl Shard {
         Ok((Total::in_range(sum) && self.add(db, key, None, by, now)).then_some(sum))
     }
 
-    /// HSET: writes fields of a key that is absent or a hash. The caller has checked the type.
-    pub fn hset(&mut self, db: Db, key: &KeyRef<'_>, fields: &[(&[u8], &[u8])], now: Now) {
-        self.clear_if_expired(db, key, now);
-        let fields = fields.iter().map(|&(name, value)| self.field_write(db, key, name, Some(value))).collect();
-        self.apply_local(db, key, &Op::Fields { fields }, now);
-    }
-
-    /// HDEL: deletes fields that exist. A hash that loses its last field is deleted as a key.
-    pub fn hdel(&mut self, db: Db, key: &KeyRef<'_>, names: &[&[u8]], now: Now) {
-        let fields = names.iter().map(|name| self.field_write(db, key, name, None)).collect();
-        self.apply_local(db, key, &Op::Fields { fields }, now);
-        let emptied = self.hash(db, key).is_none_or(Hash::is_empty);
-        // What a lost clash of types left behind must not come to light.
-        if emptied && self.peek(db, key, now).is_some() {
-            self.clear(db, key, now);
-        }
-    }
-
-    /// HINCRBY: adds to a field that is absent or holds an integer. The caller has checked the key's type.
-    pub fn hincr(&mut self, db: Db, key: &KeyRef<'_>, name: &[u8], by: i64, now: Now) -> Result<i64, NotAdded> {
-        self.clear_if_expired(db, key, now);
-        let known = match self.field(db, key, name) {
-            None => 0,
-            Some(value) => value.as_integer().ok_or(NotAdded::NotANumber)?,
-        };
-        let sum = known.checked_add(by).ok_or(NotAdded::Overflow)?;
-        if !self.add(db, key, Some(name), Total::Int(by), now) {
-            let mut text = itoa::Buffer::new();
-            self.hset(db, key, &[(name, text.format(sum).as_bytes())], now);
-        }
-        Ok(sum)
-    }
-
-    /// HINCRBYFLOAT; as [`Shard::incr_exact`].
-    pub fn hincr_exact(&mut self, db: Db, key: &KeyRef<'_>, name: &[u8], by: Total, now: Now) -> Option<i128> {
-        self.clear_if_expired(db, key, now);
-        let known = match self.field(db, key, name) {
-            None => 0,
-            Some(Value::Number(fixed)) => fixed,
-            Some(Value::Bytes(bytes)) => Total::parse(bytes)?.fixed(),
-            Some(Value::Hash(_)) => return None,
-        };
-        let sum = known.saturating_add(by.fixed());
-        (Total::in_range(sum) && self.add(db, key, Some(name), by, now)).then_some(sum)
-    }
-
-    /// One field of a hash as a reader sees it, deadlines aside.
-    pub fn field(&self, db: Db, key: &KeyRef<'_>, name: &[u8]) -> Option<Value<'_>> {
-        field_value(self.hash(db, key)?.find(&self.realm, name)?)
-    }
-
-    fn hash(&self, db: Db, key: &KeyRef<'_>) -> Option<&Hash> {
-        match self.keys.find(db, key)?.view() {
-            View::Rich(state) => state.hash.as_deref(),
-            _ => None,
-        }
-    }
-
-    fn field_write<'f>(&self, db: Db, key: &KeyRef<'_>, name: &'f [u8], value: Option<&'f [u8]>) -> FieldWrite<'f> {
-        let field = self.hash(db, key).and_then(|hash| hash.find(&self.realm, name));
-        let observed = match field.map(|field| field.view()) {
-            Some(View::Rich(cell)) => cell.observations(),
-            _ => Observations::new(),
-        };
-        FieldWrite { name, value, observed }
-    }
-
     // Adds to our own slot; false when its total would leave the range.
-    fn add(&mut self, db: Db, key: &KeyRef<'_>, field: Option<&[u8]>, by: Total, now: Now) -> bool {
+    pub(super) fn add(&mut self, db: Db, key: &KeyRef<'_>, field: Option<&[u8]>, by: Total, now: Now) -> bool {
         let floor = self.keys.floor(db, key);
         let at = self.clock.mint(now.wall_ms, floor.hlc());
         let empty = Cell::default();
@@ -271,23 +205,31 @@ impl Shard {
         true
     }
 
-    fn clear(&mut self, db: Db, key: &KeyRef<'_>, now: Now) {
-        let op = match self.keys.find(db, key).map(|entry| entry.view()) {
-            Some(View::Rich(state)) => state.clear_op(),
-            _ => Op::Clear { observed: Observations::new(), fields: Vec::new() },
-        };
+    pub(super) fn clear(&mut self, db: Db, key: &KeyRef<'_>, now: Now) {
+        let op = self.keys.find(db, key).map_or_else(Op::clear, clear_op);
         self.apply_local(db, key, &op, now);
     }
 
     // A write that keeps something of the key must not keep what has expired: our clock may be behind or ahead of
-    // others', so the end of the old value is part of the write's effect.
+    // others', so the end of the old value is part of the write's effect. Nor may a key that ceased to exist with its
+    // last field hand its deadline on; only that is taken back then, for others may have added fields meanwhile.
     #[inline]
-    fn clear_if_expired(&mut self, db: Db, key: &KeyRef<'_>, now: Now) {
+    pub(super) fn start_over_if_gone(&mut self, db: Db, key: &KeyRef<'_>, now: Now) {
         let time_ms = self.time_ms(now);
-        let expired = self.keys.find(db, key).is_some_and(|entry| is_expired(entry, time_ms));
-        if expired {
+        let Some(entry) = self.keys.find(db, key) else { return };
+        let Some(at) = deadline_of(entry).and_then(|deadline| deadline.at) else { return };
+        if at <= time_ms {
             self.clear(db, key, now);
+        } else if visible(&self.realm, entry, time_ms).is_none() {
+            self.set_deadline(db, key, None, now);
         }
+    }
+}
+
+fn clear_op(entry: &Packed) -> Op<'static> {
+    match entry.view() {
+        View::Rich(state) => state.clear_op(),
+        _ => Op::clear(),
     }
 }
 
@@ -314,6 +256,14 @@ impl<'a> Value<'a> {
                 Some(scratch)
             }
             Self::Hash(_) => None,
+        }
+    }
+
+    /// The bytes of a string that was written whole, not counted.
+    pub fn text(&self) -> Option<&'a [u8]> {
+        match *self {
+            Self::Bytes(bytes) => Some(bytes),
+            _ => None,
         }
     }
 
@@ -347,22 +297,4 @@ pub fn visible<'a>(realm: &Realm, entry: &'a Packed, time_ms: u64) -> Option<Fou
         },
     };
     Some(Found { value, deadline, packed: entry })
-}
-
-/// What a reader sees of a packed hash field; `None` when it is deleted.
-#[inline]
-pub fn field_value(field: &crate::merge::hash::Field) -> Option<Value<'_>> {
-    match field.view() {
-        View::Plain { value, .. } => Some(Value::Bytes(value)),
-        View::Tombstone { .. } => None,
-        View::Rich(cell) => match cell.visible() {
-            Visible::Absent => None,
-            Visible::Bytes(bytes) => Some(Value::Bytes(bytes)),
-            Visible::Number(fixed) => Some(Value::Number(fixed)),
-        },
-    }
-}
-
-fn is_expired(entry: &Packed, time_ms: u64) -> bool {
-    deadline_of(entry).and_then(|deadline| deadline.at).is_some_and(|at| at <= time_ms)
 }

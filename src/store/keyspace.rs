@@ -13,7 +13,7 @@ use crate::base::ids::{Db, SLOTS_PER_PARTITION, Slot};
 use crate::base::rng::Rng;
 use crate::base::slot::slot_of;
 use crate::base::time::DeadlineMs;
-use crate::mem::entry::{Entry, View};
+use crate::mem::entry::{Entry, NO_DEADLINE_MS, View};
 use crate::mem::table::ScanTable;
 use crate::merge::key::{Deadline, KeyState};
 use crate::merge::op::{Op, SetDeadline};
@@ -139,39 +139,45 @@ impl Keyspace {
 
     /// The one door: joins an effect into a key. `mint` is given the floor of the key and returns the stamp (a merged
     /// write returns the stamp it came with). Returns the stamp and whether anything changed.
+    ///
+    /// The key is looked up once, unless nothing of it is left to keep.
     pub fn apply(&mut self, db: Db, key: &KeyRef<'_>, op: &Op<'_>, mint: impl FnOnce(Stamp) -> Stamp) -> (Stamp, bool) {
-        let realm = Arc::clone(&self.realm);
         let base = self.base_floor(db, key.slot);
         let flush = self.flush_floor(db, key.slot);
         let index = self.table_index(key.slot);
-        let table = &mut self.tables_mut(db)[index];
+        // Split borrows instead of a clone of the realm: its count of owners is shared by all cores.
+        let Self { realm, dbs, slots, .. } = self;
+        let realm: &Realm = realm;
+        let table = &mut tables_of(dbs, *slots, db)[index];
         let Some(entry) = table.find_mut(key.hash, |entry| entry.key() == key.bytes) else {
             let stamp = mint(base);
-            if !realm.origins.newer(stamp, flush) {
+            let Some(entry) = realm.origins.newer(stamp, flush).then(|| made(realm, key.bytes, stamp, op)).flatten()
+            else {
                 return (stamp, false);
-            }
-            return (stamp, self.create(db, key, stamp, op));
+            };
+            let after = tally_of(realm, &entry);
+            table.insert_unique(key.hash, entry, |entry| realm.hash(entry.key()));
+            self.count(db, key, Tally::default(), after);
+            return (stamp, true);
         };
-        // The key in hand: a plain register overwritten by a plain SET is by far the most common write.
-        if let (View::Plain { stamp: known, deadline: None, .. }, Op::Set { value, deadline, observed }) =
-            (entry.view(), op)
-            && observed.is_empty()
-            && *deadline == SetDeadline::Clear
-        {
-            let known = Stamp::from_raw(known);
-            let stamp = mint(realm.origins.later(base, known));
-            if realm.origins.newer(stamp, known) && realm.origins.newer(stamp, flush) {
-                entry.set_plain(value, stamp.raw(), None);
-                return (stamp, true);
-            }
-            return (stamp, self.apply_slow(db, key, stamp, op));
-        }
-        let newest = newest_of(&realm, entry);
-        let stamp = mint(realm.origins.later(base, newest));
+        let stamp = mint(realm.origins.later(base, newest_of(realm, entry)));
         if !realm.origins.newer(stamp, flush) {
             return (stamp, false);
         }
-        (stamp, self.apply_slow(db, key, stamp, op))
+        let before = tally_of(realm, entry);
+        let change = if apply_to_plain(realm, entry, stamp, op) {
+            Change { changed: true, kept: true }
+        } else {
+            change_entry(realm, entry, |state| state.apply(realm, stamp, op))
+        };
+        let after = if change.kept { tally_of(realm, entry) } else { Tally::default() };
+        if !change.kept {
+            table.remove(key.hash, |entry| entry.key() == key.bytes, |entry| realm.hash(entry.key()));
+        }
+        if before != after {
+            self.count(db, key, before, after);
+        }
+        (stamp, change.changed)
     }
 
     /// Joins a whole key as full merges and snapshots bring it. Returns whether anything changed.
@@ -187,47 +193,36 @@ impl Keyspace {
         self.update(db, key, |state| state.join(&realm, &other))
     }
 
-    /// Changes a key's whole state; `change` says whether it did. The door behind `apply` for everything that is not
-    /// a plain register, and for collecting what is stable.
+    /// Changes a key's whole state; `change` says whether it did. For full merges and for collecting what is stable;
+    /// single effects go through `apply`.
     pub fn update(&mut self, db: Db, key: &KeyRef<'_>, change: impl FnOnce(&mut KeyState) -> bool) -> bool {
-        let before = self.find(db, key).map_or(Tally::default(), |entry| self.tally_of(entry));
         let index = self.table_index(key.slot);
-        let realm = Arc::clone(&self.realm);
-        let table = &mut self.tables_mut(db)[index];
-        let changed;
-        let kept = match table.find_mut(key.hash, |entry| entry.key() == key.bytes) {
-            Some(entry) => {
-                if let Some(state) = entry.rich_mut() {
-                    changed = change(state);
-                    if is_packable(state) {
-                        let state = std::mem::take(state);
-                        pack_into(entry, state)
-                    } else {
-                        true
-                    }
-                } else {
-                    let mut state = unpack(&realm, entry);
-                    changed = change(&mut state);
-                    !changed || pack_into(entry, state)
-                }
+        let Self { realm, dbs, slots, .. } = self;
+        let realm: &Realm = realm;
+        let table = &mut tables_of(dbs, *slots, db)[index];
+        let Some(entry) = table.find_mut(key.hash, |entry| entry.key() == key.bytes) else {
+            let mut state = KeyState::default();
+            if !change(&mut state) {
+                return false;
             }
-            None => {
-                let mut state = KeyState::default();
-                changed = change(&mut state);
-                if changed && !state.is_void() {
-                    let entry = pack(key.bytes, state);
-                    table.insert_unique(key.hash, entry, |entry| realm.hash(entry.key()));
-                }
-                true
+            if !state.is_void() {
+                let entry = pack(key.bytes, state);
+                let after = tally_of(realm, &entry);
+                table.insert_unique(key.hash, entry, |entry| realm.hash(entry.key()));
+                self.count(db, key, Tally::default(), after);
             }
+            return true;
         };
-        if !kept {
+        let before = tally_of(realm, entry);
+        let change = change_entry(realm, entry, change);
+        let after = if change.kept { tally_of(realm, entry) } else { Tally::default() };
+        if !change.kept {
             table.remove(key.hash, |entry| entry.key() == key.bytes, |entry| realm.hash(entry.key()));
         }
-        if changed {
-            self.recount(db, key, before);
+        if before != after {
+            self.count(db, key, before, after);
         }
-        changed
+        change.changed
     }
 
     /// Everything at or before `stamp` in one partition's database is gone, late arrivals too. `newest` is the latest
@@ -319,6 +314,18 @@ impl Keyspace {
         (0..self.slots).map(|at| &tables[(start + at) % self.slots]).find(|table| !table.is_empty())?.sample(rng)
     }
 
+    /// The first packed key that `wanted` accepts, slots being tried from a random one on. Unbounded.
+    pub fn find_from(&self, db: Db, rng: &mut Rng, wanted: impl Fn(&Packed) -> bool) -> Option<&Packed> {
+        let tables = self.dbs[usize::from(db.0)].as_ref()?;
+        let start = rng.below(self.slots as u64) as usize;
+        (0..self.slots).flat_map(|at| tables[(start + at) % self.slots].iter()).find(|entry| wanted(entry))
+    }
+
+    /// Whether a database ever held a key here.
+    pub fn has_held(&self, db: Db) -> bool {
+        self.dbs[usize::from(db.0)].is_some()
+    }
+
     /// Moves keys whose deadline has passed out of the counts, and drops those that no late write can revive:
     /// everything in them stable and every member's clock (`horizon_ms`) past the deadline. Looks at no more than
     /// `budget` keys; returns how many expired and whether more are due.
@@ -405,36 +412,6 @@ impl Keyspace {
         !self.trash.is_empty()
     }
 
-    fn create(&mut self, db: Db, key: &KeyRef<'_>, stamp: Stamp, op: &Op<'_>) -> bool {
-        let realm = Arc::clone(&self.realm);
-        let index = self.table_index(key.slot);
-        if let Op::Set { value, deadline, observed } = op
-            && observed.is_empty()
-            && *deadline != SetDeadline::Keep
-        {
-            let deadline = match deadline {
-                SetDeadline::At(at) => Some((stamp.raw(), *at)),
-                _ => None,
-            };
-            let entry = Entry::plain(key.bytes, value, stamp.raw(), deadline);
-            let after = Tally { live: true, tombstone: false, deadline: deadline.map(|(_, at)| at), garbage: false };
-            self.tables_mut(db)[index].insert_unique(key.hash, entry, |entry| realm.hash(entry.key()));
-            self.count(db, key, Tally::default(), after);
-            return true;
-        }
-        self.update(db, key, |state| state.apply(&realm, stamp, op))
-    }
-
-    fn apply_slow(&mut self, db: Db, key: &KeyRef<'_>, stamp: Stamp, op: &Op<'_>) -> bool {
-        let realm = Arc::clone(&self.realm);
-        self.update(db, key, |state| state.apply(&realm, stamp, op))
-    }
-
-    fn recount(&mut self, db: Db, key: &KeyRef<'_>, before: Tally) {
-        let after = self.find(db, key).map_or(Tally::default(), |entry| self.tally_of(entry));
-        self.count(db, key, before, after);
-    }
-
     fn count(&mut self, db: Db, key: &KeyRef<'_>, before: Tally, after: Tally) {
         let local = self.local(key.slot);
         let mut was_past = false;
@@ -447,7 +424,10 @@ impl Keyspace {
                 }
             }
             if let Some(at) = after.deadline {
-                self.due.insert(Due { at, hash: key.hash, slot: key.slot, db });
+                let due = Due { at, hash: key.hash, slot: key.slot, db };
+                // What a flush left of an earlier key of that name must not be taken for this one.
+                self.past.remove(&due);
+                self.due.insert(due);
             }
         } else if let Some(at) = before.deadline.filter(|_| !self.past.is_empty())
             && self.past.contains(&Due { at, hash: key.hash, slot: key.slot, db })
@@ -496,27 +476,8 @@ impl Keyspace {
     fn garbage_key(&self, garbage: &Garbage) -> Option<Box<[u8]>> {
         let tables = self.dbs[usize::from(garbage.db.0)].as_ref()?;
         tables[self.table_index(garbage.slot)]
-            .find(garbage.hash, |entry| self.tally_of(entry).garbage)
+            .find(garbage.hash, |entry| tally_of(&self.realm, entry).garbage)
             .map(|entry| Box::from(entry.key()))
-    }
-
-    fn tally_of(&self, entry: &Packed) -> Tally {
-        match entry.view() {
-            View::Plain { deadline, .. } => Tally {
-                live: true,
-                tombstone: false,
-                deadline: deadline.and_then(|(_, at)| (at != u64::MAX).then_some(at)),
-                garbage: false,
-            },
-            View::Tombstone { .. } => Tally { live: false, tombstone: true, deadline: None, garbage: true },
-            View::Rich(state) => {
-                let live = state.visible_type(&self.realm).is_some();
-                let counts = |cell: &crate::merge::cell::Cell| !cell.observed.is_empty();
-                let garbage =
-                    !live || counts(&state.string) || state.hash.as_ref().is_some_and(|hash| hash.has_garbage());
-                Tally { live, tombstone: !live, deadline: state.deadline_at().filter(|_| live), garbage }
-            }
-        }
     }
 
     fn newest_of(&self, entry: &Packed) -> Stamp {
@@ -536,11 +497,99 @@ impl Keyspace {
     fn table_index(&self, slot: Slot) -> usize {
         usize::from(slot.0) - self.first_partition * SLOTS_PER_PARTITION
     }
+}
 
-    #[inline]
-    fn tables_mut(&mut self, db: Db) -> &mut [Table] {
-        let slots = self.slots;
-        self.dbs[usize::from(db.0)].get_or_insert_with(|| (0..slots).map(|_| Table::new()).collect())
+#[inline]
+fn tables_of(dbs: &mut [Option<Box<[Table]>>], slots: usize, db: Db) -> &mut [Table] {
+    dbs[usize::from(db.0)].get_or_insert_with(|| (0..slots).map(|_| Table::new()).collect())
+}
+
+struct Change {
+    changed: bool,
+    /// Something is left to keep.
+    kept: bool,
+}
+
+// A key that was unknown, after its first write; `None` when the write changes nothing.
+fn made(realm: &Realm, key: &[u8], stamp: Stamp, op: &Op<'_>) -> Option<Packed> {
+    if let Op::Set { value, deadline, observed } = op
+        && observed.is_empty()
+        && *deadline != SetDeadline::Keep
+    {
+        let deadline = match deadline {
+            SetDeadline::At(at) => Some((stamp.raw(), *at)),
+            _ => None,
+        };
+        return Some(Entry::plain(key, value, stamp.raw(), deadline));
+    }
+    let mut state = KeyState::default();
+    (state.apply(realm, stamp, op) && !state.is_void()).then(|| pack(key, state))
+}
+
+// The most common writes on the most common keys, without unpacking: SET, DEL and EXPIRE of a lone register that are
+// newer than everything in it. False: nothing was done, take the long way.
+#[inline]
+fn apply_to_plain(realm: &Realm, entry: &mut Packed, stamp: Stamp, op: &Op<'_>) -> bool {
+    let (known, register) = match entry.view() {
+        View::Plain { stamp, deadline, .. } => (stamp, deadline),
+        View::Tombstone { stamp } => (stamp, None),
+        View::Rich(_) => return false,
+    };
+    let over = |other: u64| realm.origins.newer(stamp, Stamp::from_raw(other));
+    if !over(known) || !register.is_none_or(|(written, _)| over(written)) {
+        return false;
+    }
+    match op {
+        Op::Set { value, deadline, observed } if observed.is_empty() => {
+            let register = match deadline {
+                SetDeadline::Clear => None,
+                SetDeadline::At(at) => Some((stamp.raw(), *at)),
+                // The register keeps its own, older stamp.
+                SetDeadline::Keep => Some(register.unwrap_or((known, NO_DEADLINE_MS))),
+            };
+            entry.set_plain(value, stamp.raw(), register);
+        }
+        Op::Clear { observed, fields } if observed.is_empty() && fields.is_empty() => entry.set_tombstone(stamp.raw()),
+        Op::Deadline { at } if !entry.is_tombstone() => {
+            entry.set_deadline(Some((stamp.raw(), at.unwrap_or(NO_DEADLINE_MS))));
+        }
+        _ => return false,
+    }
+    true
+}
+
+// Changes a key of any packing and packs it again.
+fn change_entry(realm: &Realm, entry: &mut Packed, change: impl FnOnce(&mut KeyState) -> bool) -> Change {
+    if let Some(state) = entry.rich_mut() {
+        let changed = change(state);
+        let kept = if is_packable(state) {
+            let state = std::mem::take(state);
+            pack_into(entry, state)
+        } else {
+            true
+        };
+        return Change { changed, kept };
+    }
+    let mut state = unpack(realm, entry);
+    let changed = change(&mut state);
+    Change { changed, kept: !changed || pack_into(entry, state) }
+}
+
+fn tally_of(realm: &Realm, entry: &Packed) -> Tally {
+    match entry.view() {
+        View::Plain { deadline, .. } => Tally {
+            live: true,
+            tombstone: false,
+            deadline: deadline.and_then(|(_, at)| (at != NO_DEADLINE_MS).then_some(at)),
+            garbage: false,
+        },
+        View::Tombstone { .. } => Tally { live: false, tombstone: true, deadline: None, garbage: true },
+        View::Rich(state) => {
+            let live = state.visible_type(realm).is_some();
+            let counts = |cell: &crate::merge::cell::Cell| !cell.observed.is_empty();
+            let garbage = !live || counts(&state.string) || state.hash.as_ref().is_some_and(|hash| hash.has_garbage());
+            Tally { live, tombstone: !live, deadline: state.deadline_at().filter(|_| live), garbage }
+        }
     }
 }
 

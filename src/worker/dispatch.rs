@@ -5,12 +5,12 @@ use super::control::Then;
 use super::port::Action;
 use super::session::{Blocked, PENDING_MAX, Replies, Session};
 use super::{Ask, Owed, Waiter, Worker};
-use crate::base::ids::{ConnId, Db, ShardId, Slot};
+use crate::base::ids::{ConnId, Db, ShardId};
 use crate::base::time::Now;
 use crate::command::args::Args;
 use crate::command::error::CommandError;
 use crate::command::spec::{GROWS, Join, NO_AUTH, Run, Spec, WRITE};
-use crate::command::{Ctx, Handler, table};
+use crate::command::{Ctx, Handler, rename, scan, table};
 use crate::resp::parse::{Argv, Limits as ParseLimits, Parsed, Parser};
 use crate::resp::write::{Reply, Version};
 
@@ -105,7 +105,7 @@ impl Worker {
     }
 
     fn dispatch(&mut self, session: &mut Session, argv: &Argv, buf: &[u8], now: Now) -> Flow {
-        let Some((index, spec)) = table::lookup(argv.get(0, buf)) else {
+        let Some((index, spec)) = table::of_command(argv, buf) else {
             self.refuse(session, &unknown_command(argv, buf));
             return Flow::Done;
         };
@@ -138,14 +138,13 @@ impl Worker {
     fn run(&mut self, session: &mut Session, spec: &'static Spec, argv: &Argv, buf: &[u8], now: Now) -> Flow {
         match spec.run {
             Run::Owner(handler) => {
-                let key = argv.get(usize::from(spec.keys.first), buf);
-                let owner = self.shard.map.owner_of_key(key);
+                let key = spec.keys.positions(argv.len()).next();
+                let owner = key.map_or(self.id, |at| self.shard.map.owner_of_key(argv.get(at, buf)));
                 self.run_on(session, owner, spec, handler, argv, buf, now)
             }
             Run::Cursor(handler) => {
-                let cursor = argv.get(1, buf);
-                let slot = crate::base::text::parse_u64(cursor).unwrap_or(0) & 0x3fff;
-                let owner = self.shard.map.owner(Slot(slot as u16).partition());
+                let slot = scan::cursor_slot(argv.get(1, buf));
+                let owner = slot.map_or(self.id, |slot| self.shard.map.owner(slot.partition()));
                 self.run_on(session, owner, spec, handler, argv, buf, now)
             }
             Run::Split(handler, _) | Run::Gather(handler) => {
@@ -211,7 +210,7 @@ impl Worker {
             if self.locks.any() && self.is_locked(session.db, spec, argv, buf) {
                 let place = session.reserve();
                 let command = command_bytes(argv, buf);
-                let keys = lock_keys(session.db, spec, argv, buf);
+                let keys = self.lock_keys(session.db, spec, argv, buf);
                 let (conn, db, version) = (session.conn, session.db, session.version);
                 self.locks.wait(keys, Waiter::Local { conn, place, db, version, command });
             } else {
@@ -278,7 +277,7 @@ impl Worker {
             &ParseLimits { bulk_bytes_max: usize::MAX, ..ParseLimits::default() },
             &mut argv,
         );
-        let handler = match table::lookup(if argv.is_empty() { b"" } else { argv.get(0, command) }) {
+        let handler = match table::of_command(&argv, command) {
             Some((_, spec)) if matches!(parsed, Ok(Parsed::Command { .. })) => spec.run.handler(),
             _ => None,
         };
@@ -297,10 +296,10 @@ impl Worker {
                 &ParseLimits { bulk_bytes_max: usize::MAX, ..ParseLimits::default() },
                 &mut argv,
             );
-            if let (Ok(Parsed::Command { .. }), Some((_, spec))) = (parsed, table::lookup(argv.get(0, command)))
+            if let (Ok(Parsed::Command { .. }), Some((_, spec))) = (parsed, table::of_command(&argv, command))
                 && self.is_locked(call.db, spec, &argv, command)
             {
-                let keys = lock_keys(call.db, spec, &argv, command);
+                let keys = self.lock_keys(call.db, spec, &argv, command);
                 self.locks.wait(keys, Waiter::Remote { from, call: *call, command: command.to_vec() });
                 return;
             }
@@ -380,7 +379,18 @@ impl Worker {
     }
 
     fn is_locked(&self, db: Db, spec: &Spec, argv: &Argv, buf: &[u8]) -> bool {
-        spec.keys.positions(argv.len()).any(|at| self.locks.blocks(db, argv.get(at, buf)))
+        let mut dbs = rename::databases_of(spec, Args::new(argv, buf), db, self.shard.keys.databases());
+        dbs.any(|db| spec.keys.positions(argv.len()).any(|at| self.locks.blocks(db, argv.get(at, buf))))
+    }
+
+    /// The keys of a command as they are locked, each once.
+    pub(super) fn lock_keys(&self, db: Db, spec: &Spec, argv: &Argv, buf: &[u8]) -> Vec<super::batch::LockKey> {
+        let dbs = rename::databases_of(spec, Args::new(argv, buf), db, self.shard.keys.databases());
+        let in_db = |db| spec.keys.positions(argv.len()).map(move |at| (db, Box::from(argv.get(at, buf))));
+        let mut keys: Vec<_> = dbs.flat_map(in_db).collect();
+        keys.sort();
+        keys.dedup();
+        keys
     }
 
     /// Joins what was gathered into one reply.
@@ -416,14 +426,6 @@ impl Run {
             _ => None,
         }
     }
-}
-
-/// The keys of a command as they are locked, each once.
-pub(super) fn lock_keys(db: Db, spec: &Spec, argv: &Argv, buf: &[u8]) -> Vec<super::batch::LockKey> {
-    let mut keys: Vec<_> = spec.keys.positions(argv.len()).map(|at| (db, Box::from(argv.get(at, buf)))).collect();
-    keys.sort();
-    keys.dedup();
-    keys
 }
 
 /// A command in RESP form.

@@ -64,6 +64,13 @@ pub(super) fn join(join: Join, replies: Vec<Vec<u8>>, version: Version, rng: &mu
             reply.array(elements.len());
             elements.into_iter().for_each(|element| reply.raw(element));
         }
+        Join::Xor => {
+            let digest = |reply: &Vec<u8>| match decode(reply) {
+                Some((Value::Simple(digest), _)) => Some(digest),
+                _ => None,
+            };
+            reply.simple(&crate::command::debug::join(replies.iter().filter_map(digest)));
+        }
         Join::AnyOf => {
             let found: Vec<&Vec<u8>> = replies.iter().filter(|reply| !is_nil(reply)).collect();
             match found.get(rng.below(found.len().max(1) as u64) as usize) {

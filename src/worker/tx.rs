@@ -45,7 +45,7 @@ impl Worker {
     /// Begins a command over several shards; the client waits for its reply.
     pub(super) fn begin_tx(&mut self, session: &mut Session, spec: &'static Spec, argv: &Argv, buf: &[u8], _now: Now) {
         let mut shards: Vec<(ShardId, Vec<LockKey>)> = Vec::new();
-        for key in super::dispatch::lock_keys(session.db, spec, argv, buf) {
+        for key in self.lock_keys(session.db, spec, argv, buf) {
             let owner = self.shard.map.owner_of_key(&key.1);
             match shards.binary_search_by_key(&owner, |(shard, _)| *shard) {
                 Ok(at) => shards[at].1.push(key),

@@ -62,7 +62,7 @@ impl Solo {
         let mut out = Vec::new();
         let mut reply = Reply::new(&mut out, self.version);
         let mut args = Args::new(&argv, &bytes);
-        let Some((_, spec)) = table::lookup(args.get(0).expect("a name")) else {
+        let Some((_, spec)) = table::resolve(args.get(0).expect("a name"), args.get(1)) else {
             reply.error("ERR unknown command");
             return out;
         };

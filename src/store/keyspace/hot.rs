@@ -4,7 +4,7 @@
 //! They leave exactly what `Keyspace::apply` would leave. They may be short because a local stamp is above everything
 //! in the key, so nothing has to be compared, and because they know which of the counts can change.
 
-use super::{KeyRef, Keyspace, Packed, Table, newest_of};
+use super::{KeyRef, Keyspace, Packed, Table, newest_of, tables_of};
 use crate::base::ids::Db;
 use crate::base::time::DeadlineMs;
 use crate::mem::entry::{Entry, NO_DEADLINE_MS, View};
@@ -93,9 +93,8 @@ impl Keyspace {
 
     #[inline]
     fn table_mut(&mut self, db: Db, key: &KeyRef<'_>) -> (&Realm, &mut Table) {
-        let (index, slots) = (self.table_index(key.slot), self.slots);
-        let tables = self.dbs[usize::from(db.0)].get_or_insert_with(|| (0..slots).map(|_| Table::new()).collect());
-        (&self.realm, &mut tables[index])
+        let index = self.table_index(key.slot);
+        (&self.realm, &mut tables_of(&mut self.dbs, self.slots, db)[index])
     }
 }
 
