@@ -6,6 +6,8 @@
 //! reset: an increment that came before some SET in its writer's eyes never comes back (this replaces rules 1 and 2 of
 //! the design's E.7, which patched a state where only the winner's observations were kept).
 
+use std::cmp::Ordering;
+
 use smallvec::SmallVec;
 
 use super::op::Observations;
@@ -33,7 +35,8 @@ pub struct SlotCount {
 pub struct Observed {
     /// The slot as the reset saw it.
     pub slot: SlotCount,
-    /// The reset that saw it: needed to know when every member has heard of it.
+    /// The reset that saw it: needed to know when every member has heard of it. Zero: all have, and it is kept only
+    /// because the slot's owner went on counting in the same epoch, so that the difference is still needed.
     pub by: Stamp,
 }
 
@@ -64,14 +67,17 @@ pub struct Cell {
 impl Cell {
     /// What a reader sees. A register that is no number hides increments it has not observed.
     pub fn visible(&self) -> Visible<'_> {
-        let mut sum = 0i128;
+        // Saturating addition does not commute; sums of one sign do.
+        let (mut above, mut below) = (0i128, 0i128);
         let mut counted = false;
         for slot in &self.slots {
             if let Some(part) = self.unobserved(slot) {
                 counted = true;
-                sum = sum.saturating_add(part);
+                let side = if part < 0 { &mut below } else { &mut above };
+                *side = side.saturating_add(part);
             }
         }
+        let sum = above.saturating_add(below);
         match (&self.value, counted) {
             (None, false) => Visible::Absent,
             (None, true) => Visible::Number(sum),
@@ -120,20 +126,28 @@ impl Cell {
     pub fn join_slot(&mut self, slot: SlotCount) -> bool {
         match self.slots.iter_mut().find(|known| known.origin == slot.origin) {
             None => self.slots.push(slot),
-            Some(known) if (slot.last, slot.total.fixed()) > (known.last, known.total.fixed()) => *known = slot,
+            Some(known) if slot.order(known) == Ordering::Greater => *known = slot,
             Some(_) => return false,
         }
+        // An observation kept for the difference within an epoch has done its work when the next epoch opens.
+        let slots = &self.slots;
+        self.observed.retain(|seen| !seen.by.is_zero() || is_needed(slots, seen));
         true
     }
 
     /// Joins what a reset had seen of a slot.
     pub fn join_observed(&mut self, realm: &Realm, seen: Observed) -> bool {
+        let is_later = |slot: &SlotCount| slot.origin == seen.slot.origin && slot.epoch > seen.slot.epoch;
+        if seen.by.is_zero() && self.slots.iter().any(is_later) {
+            return false;
+        }
         match self.observed.iter_mut().find(|known| known.slot.origin == seen.slot.origin) {
             None => self.observed.push(seen),
             Some(known) => {
                 // Among resets that saw equally much the oldest is kept: it is the first that everyone has heard of.
-                let older = seen.slot.last == known.slot.last && realm.origins.newer(known.by, seen.by);
-                if seen.slot.last <= known.slot.last && !older {
+                let older = || realm.origins.order(known.by, seen.by);
+                let wins = seen.slot.last.cmp(&known.slot.last).then_with(older);
+                if wins.then_with(|| seen.slot.order(&known.slot)) != Ordering::Greater {
                     return false;
                 }
                 *known = seen;
@@ -162,15 +176,16 @@ impl Cell {
         }
     }
 
-    /// Drops everything at or before `floor`, counts included (FLUSHALL).
-    pub fn flush(&mut self, realm: &Realm, floor: Stamp) {
-        let survives = |stamp: Stamp| realm.origins.newer(stamp, floor);
+    /// Keeps only writes that survive, counts included (FLUSHALL, the end of a deadline). What resets had observed
+    /// stays until it is stable: an owner that has not heard may still add to what they saw.
+    pub fn keep(&mut self, survives: &impl Fn(Stamp) -> bool) {
         if !survives(self.stamp) {
             self.stamp = Stamp::ZERO;
             self.value = None;
         }
         self.slots.retain(|slot| survives(slot.dot()));
-        self.observed.retain(|seen| survives(seen.slot.dot()));
+        let slots = &self.slots;
+        self.observed.retain(|seen| !seen.by.is_zero() || is_needed(slots, seen));
     }
 
     /// The origin's slot after adding `by` at `at`; `None` when its total would leave the range.
@@ -182,16 +197,15 @@ impl Cell {
         }
     }
 
-    /// What a reset written here and now has seen: every slot, and what earlier resets had seen of collected ones.
+    /// What a reset written here and now has to say it has seen: every slot that still counts. What earlier resets
+    /// had seen need not be said again, because every reset's observations count everywhere.
     pub fn observations(&self) -> Observations {
-        let mut seen: Observations = self.slots.iter().copied().collect();
-        for known in &self.observed {
-            if !seen.iter().any(|slot| slot.origin == known.slot.origin && slot.last >= known.slot.last) {
-                seen.retain(|slot| slot.origin != known.slot.origin);
-                seen.push(known.slot);
-            }
-        }
-        seen
+        self.slots.iter().filter(|slot| self.unobserved(slot).is_some()).copied().collect()
+    }
+
+    /// Whether a reset written here and now has anything to say.
+    pub fn is_counted(&self) -> bool {
+        self.slots.iter().any(|slot| self.unobserved(slot).is_some())
     }
 
     /// The latest stamp in here: a new local write must be above it.
@@ -200,35 +214,38 @@ impl Cell {
         dots.fold(self.stamp, |newest, dot| realm.origins.later(newest, dot))
     }
 
+    /// The latest stamp of what a reader sees, zero if that is nothing. Unlike [`Cell::newest`] the same on every node
+    /// with the same writes, whatever has been forgotten.
+    pub fn newest_seen(&self, realm: &Realm) -> Stamp {
+        let register = if self.value.is_some() { self.stamp } else { Stamp::ZERO };
+        let counted = self.slots.iter().filter(|slot| self.unobserved(slot).is_some());
+        counted.fold(register, |newest, slot| realm.origins.later(newest, slot.dot()))
+    }
+
+    /// Whether something in here can be forgotten once it is stable.
+    pub fn has_garbage(&self) -> bool {
+        self.value.is_none() && !self.stamp.is_zero() || self.observed.iter().any(|seen| !seen.by.is_zero())
+    }
+
     /// Forgets what every member has heard of (`stable`): wiped slots with the observations that wiped them, a
     /// deleted register. A wiped slot goes only when the reset *and* the slot's own dot are stable (E.7 rule 3).
-    /// Returns whether something that waits for stability is left.
-    pub fn collect(&mut self, stable: &impl Fn(Stamp) -> bool) -> bool {
-        let mut waiting = false;
+    /// `forget` is told the stamps that go. What is left to wait for says [`Cell::has_garbage`].
+    pub fn collect(&mut self, stable: &impl Fn(Stamp) -> bool, forget: &mut impl FnMut(Stamp)) {
         let slots = &mut self.slots;
         self.observed.retain(|seen| {
             if !stable(seen.by) || !stable(seen.slot.dot()) {
-                waiting = true;
                 return true;
             }
-            match slots.iter().position(|slot| slot.origin == seen.slot.origin) {
-                Some(at) if slots[at].last <= seen.slot.last => {
-                    slots.remove(at);
-                    false
-                }
-                // Increments came after the reset in the same epoch: the difference is still needed.
-                Some(at) => slots[at].epoch == seen.slot.epoch,
-                None => false,
-            }
+            forget(seen.by);
+            forget(seen.slot.dot());
+            seen.by = Stamp::ZERO;
+            slots.retain(|slot| slot.origin != seen.slot.origin || slot.last > seen.slot.last);
+            is_needed(slots, seen)
         });
-        if self.value.is_none() && !self.stamp.is_zero() {
-            if stable(self.stamp) {
-                self.stamp = Stamp::ZERO;
-            } else {
-                waiting = true;
-            }
+        if self.value.is_none() && !self.stamp.is_zero() && stable(self.stamp) {
+            forget(self.stamp);
+            self.stamp = Stamp::ZERO;
         }
-        waiting
     }
 
     /// Nothing is kept, not even the memory of a delete.
@@ -260,9 +277,20 @@ impl Cell {
     }
 }
 
+// Whether the owner went on counting in the epoch that a reset saw: the difference is what counts.
+fn is_needed(slots: &[SlotCount], seen: &Observed) -> bool {
+    slots.iter().any(|slot| slot.origin == seen.slot.origin && slot.epoch == seen.slot.epoch)
+}
+
 impl SlotCount {
     /// The slot's last write as a stamp.
     pub fn dot(&self) -> Stamp {
         Stamp::new(self.last, self.origin)
+    }
+
+    // Only `last` ever decides: one dot is one write. The rest makes the order total whatever arrives.
+    fn order(&self, other: &Self) -> Ordering {
+        let last = self.last.cmp(&other.last).then(self.epoch.cmp(&other.epoch));
+        last.then_with(|| self.total.fixed().cmp(&other.total.fixed()))
     }
 }

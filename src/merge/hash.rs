@@ -24,9 +24,14 @@ pub type Field = Entry<Cell>;
 pub struct Hash {
     fields: Fields,
     live: usize,
+    /// At least the latest stamp of any field, deletions included.
     newest: Stamp,
-    /// Hashes of fields that hold something to forget once stable; walked instead of the whole hash.
-    garbage: VecDeque<u64>,
+    /// Some field was a counter once.
+    counted: bool,
+    /// How many fields hold something to forget once it is stable.
+    garbage: usize,
+    /// Their hashes, walked instead of the whole hash. May name fields twice, or such as hold nothing any more.
+    garbage_queue: VecDeque<u64>,
 }
 
 enum Fields {
@@ -59,19 +64,46 @@ impl Hash {
         }
     }
 
-    /// The latest stamp of any field write, deletions included.
+    /// At least the latest stamp of any field write, deletions included: a new local write must be above it. Nodes
+    /// that remember different deletions answer differently; what readers see is decided by [`Hash::is_newer_than`].
     pub fn newest(&self) -> Stamp {
         self.newest
     }
 
+    /// Whether a reader sees a write in here that is later than `stamp`.
+    pub fn is_newer_than(&self, realm: &Realm, stamp: Stamp) -> bool {
+        // In a clash of types nearly every field is later than what cleared the older ones: the first decides.
+        realm.origins.newer(self.newest, stamp)
+            && self.iter().any(|field| {
+                let seen = match field.view() {
+                    View::Plain { stamp, .. } => Stamp::from_raw(stamp),
+                    View::Tombstone { .. } => Stamp::ZERO,
+                    View::Rich(cell) => cell.newest_seen(realm),
+                };
+                realm.origins.newer(seen, stamp)
+            })
+    }
+
+    /// Whether some field may hold counts, or what resets have observed of them. May say so too long.
+    pub fn may_count(&self) -> bool {
+        self.counted
+    }
+
     /// Whether something in here waits for stability.
     pub fn has_garbage(&self) -> bool {
-        !self.garbage.is_empty()
+        self.garbage > 0
     }
 
     /// The same fields again.
     pub fn copy(&self, realm: &Realm) -> Self {
-        let mut copy = Self { newest: self.newest, live: self.live, garbage: self.garbage.clone(), ..Self::default() };
+        let mut copy = Self {
+            newest: self.newest,
+            live: self.live,
+            counted: self.counted,
+            garbage: self.garbage,
+            garbage_queue: self.garbage_queue.clone(),
+            ..Self::default()
+        };
         for field in self.iter() {
             copy.insert(realm, pack(field.key(), unpack(field)));
         }
@@ -161,17 +193,33 @@ impl Hash {
 
     /// Changes one field's cell, creating it if absent, and keeps the counts right. `change` says whether it did.
     pub fn update(&mut self, realm: &Realm, name: &[u8], change: impl FnOnce(&mut Cell) -> bool) -> bool {
-        let mut cell = self.find(realm, name).map(unpack).unwrap_or_default();
-        let was_live = cell.is_live();
-        if !change(&mut cell) {
-            return false;
+        let (was_live, had_garbage);
+        let (is_live, has_garbage, newest);
+        // A counter is changed where it is; other forms are unpacked and packed again.
+        if let Some(cell) = self.find_mut(realm, name).and_then(Field::rich_mut)
+            && !cell.is_register()
+        {
+            (was_live, had_garbage) = (cell.is_live(), cell.has_garbage());
+            if !change(cell) {
+                return false;
+            }
+            (is_live, has_garbage, newest) = (cell.is_live(), cell.has_garbage(), cell.newest(realm));
+            if cell.is_register() {
+                let cell = std::mem::take(cell);
+                self.put(realm, name, cell);
+            }
+        } else {
+            let mut cell = self.find(realm, name).map(unpack).unwrap_or_default();
+            (was_live, had_garbage) = (cell.is_live(), cell.has_garbage());
+            if !change(&mut cell) {
+                return false;
+            }
+            (is_live, has_garbage, newest) = (cell.is_live(), cell.has_garbage(), cell.newest(realm));
+            self.put(realm, name, cell);
         }
-        self.note_newest(realm, cell.newest(realm));
-        self.live = self.live + usize::from(cell.is_live()) - usize::from(was_live);
-        if !cell.is_register() || cell.value.is_none() {
-            self.garbage.push_back(realm.hash(name));
-        }
-        self.put(realm, name, cell);
+        self.note_newest(realm, newest);
+        self.live = self.live + usize::from(is_live) - usize::from(was_live);
+        self.note_garbage(realm, name, had_garbage, has_garbage);
         true
     }
 
@@ -186,27 +234,36 @@ impl Hash {
         self.rebuild(realm, |cell| cell.clear(realm, clear))
     }
 
-    /// Drops everything at or before `floor`, counts included.
-    pub fn flush(&mut self, realm: &Realm, floor: Stamp) -> bool {
-        self.rebuild(realm, |cell| cell.flush(realm, floor))
+    /// Keeps only writes that survive, counts included; returns whether any went.
+    pub fn keep(&mut self, realm: &Realm, survives: &impl Fn(Stamp) -> bool) -> bool {
+        self.rebuild(realm, |cell| cell.keep(survives))
     }
 
-    /// Forgets what is stable, looking at no more than `budget` fields. Returns whether something is still waiting.
-    pub fn collect(&mut self, realm: &Realm, stable: &impl Fn(Stamp) -> bool, budget: usize) -> bool {
-        for _ in 0..budget.min(self.garbage.len()) {
-            let Some(hash) = self.garbage.pop_front() else { break };
-            let names: Vec<Box<[u8]>> = self.garbage_named(realm, hash);
-            let mut waiting = false;
-            for name in names {
+    /// Forgets what is stable, looking at no more than `budget` fields; `forget` is told the stamps that go. What is
+    /// left to wait for says [`Hash::has_garbage`].
+    pub fn collect(
+        &mut self,
+        realm: &Realm,
+        stable: &impl Fn(Stamp) -> bool,
+        forget: &mut impl FnMut(Stamp),
+        budget: usize,
+    ) {
+        for _ in 0..budget.min(self.garbage_queue.len()) {
+            let Some(hash) = self.garbage_queue.pop_front() else { break };
+            for name in self.garbage_named(realm, hash) {
                 let mut cell = self.find(realm, &name).map(unpack).unwrap_or_default();
-                waiting |= cell.collect(stable);
+                if !cell.has_garbage() {
+                    continue;
+                }
+                cell.collect(stable, forget);
+                if cell.has_garbage() {
+                    self.garbage_queue.push_back(hash);
+                } else {
+                    self.garbage -= 1;
+                }
                 self.put(realm, &name, cell);
             }
-            if waiting {
-                self.garbage.push_back(hash);
-            }
         }
-        !self.garbage.is_empty()
     }
 
     /// Heap bytes of all fields.
@@ -216,7 +273,7 @@ impl Hash {
             Fields::Large(table) => table.heap_bytes(),
         };
         let cells: usize = self.iter().map(field_bytes).sum();
-        table + cells + self.garbage.capacity() * 8
+        table + cells + self.garbage_queue.capacity() * 8
     }
 
     /// As [`Hash::heap_bytes`], from the average of the first `samples` fields. 0: from all.
@@ -227,7 +284,7 @@ impl Hash {
         };
         let samples = if samples == 0 { kept } else { samples.min(kept) };
         let sampled: usize = self.iter().take(samples).map(field_bytes).sum();
-        table + sampled * kept / samples.max(1) + self.garbage.capacity() * 8
+        table + sampled * kept / samples.max(1) + self.garbage_queue.capacity() * 8
     }
 
     // The common write: no counters in the field, before or after. Nothing is unpacked.
@@ -238,9 +295,7 @@ impl Hash {
                 None => Entry::tombstone(name, stamp.raw()),
             };
             self.live += usize::from(value.is_some());
-            if value.is_none() {
-                self.garbage.push_back(realm.hash(name));
-            }
+            self.note_garbage(realm, name, false, value.is_none());
             self.insert(realm, field);
             return true;
         };
@@ -261,10 +316,27 @@ impl Hash {
             None => field.set_tombstone(stamp.raw()),
         }
         self.live = self.live + usize::from(value.is_some()) - usize::from(was_live);
-        if value.is_none() {
-            self.garbage.push_back(realm.hash(name));
-        }
+        self.note_garbage(realm, name, !was_live, value.is_none());
         true
+    }
+
+    fn note_garbage(&mut self, realm: &Realm, name: &[u8], before: bool, after: bool) {
+        if before == after {
+            return;
+        }
+        if before {
+            self.garbage -= 1;
+            return;
+        }
+        self.garbage += 1;
+        self.garbage_queue.push_back(realm.hash(name));
+        // A field set and deleted over and over while a member is away must not fill the queue.
+        if self.garbage_queue.len() > 2 * self.garbage + SMALL_MAX {
+            let queue = self.garbage_queue.make_contiguous();
+            queue.sort_unstable();
+            let mut last = None;
+            self.garbage_queue.retain(|&hash| last.replace(hash) != Some(hash));
+        }
     }
 
     fn note_newest(&mut self, realm: &Realm, stamp: Stamp) {
@@ -313,6 +385,7 @@ impl Hash {
         if cell.is_void() {
             return self.remove(realm, name);
         }
+        self.counted |= !cell.is_register();
         match self.find_mut(realm, name) {
             Some(field) => pack_into(field, cell),
             None => self.insert(realm, pack(name, cell)),
@@ -330,6 +403,7 @@ impl Hash {
             if cell != before {
                 changed = true;
                 self.live = self.live + usize::from(cell.is_live()) - usize::from(before.is_live());
+                self.note_garbage(realm, &name, before.has_garbage(), cell.has_garbage());
                 self.put(realm, &name, cell);
             }
         }

@@ -9,11 +9,16 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// The next reading: the wall clock, but above everything minted or observed before and above `floor` (what is
-    /// overwritten, collected or flushed).
-    pub fn mint(&mut self, wall_ms: u64, floor: Hlc) -> Hlc {
-        self.last = Hlc::at_ms(wall_ms).max(self.last.next()).max(floor.next());
-        self.last
+    /// The next reading: the wall clock, but above everything minted or followed before and above `floor` (what is
+    /// overwritten, collected or flushed, and the last write of the same stream). A floor beyond the wall clock plus
+    /// `drift_ms_max` is obeyed but not followed: overwriting what a peer with a fast clock wrote must not make our
+    /// clock fast, or we would take deadlines for passed.
+    pub fn mint(&mut self, wall_ms: u64, floor: Hlc, drift_ms_max: u64) -> Hlc {
+        let reading = Hlc::at_ms(wall_ms).max(self.last.next());
+        let minted = reading.max(floor.next());
+        let limit = Hlc::at_ms(wall_ms.saturating_add(drift_ms_max));
+        self.last = reading.max(minted.min(limit));
+        minted
     }
 
     /// Follows a reading heard from a peer, but never beyond the wall clock plus `drift_ms_max`. Returns by how many
@@ -41,8 +46,8 @@ mod tests {
     #[test]
     fn stamps_grow_when_the_wall_clock_jumps_back() {
         let mut clock = Clock::default();
-        let first = clock.mint(EPOCH_MS + 5000, Hlc::ZERO);
-        assert!(clock.mint(EPOCH_MS + 10, Hlc::ZERO) > first);
+        let first = clock.mint(EPOCH_MS + 5000, Hlc::ZERO, 1000);
+        assert!(clock.mint(EPOCH_MS + 10, Hlc::ZERO, 1000) > first);
     }
 
     #[test]
@@ -54,6 +59,7 @@ mod tests {
         assert_eq!(clock.observe(Hlc::at_ms(wall + 61_000), wall, 1000), 60_000);
         assert_eq!(clock.last(), Hlc::at_ms(wall + 1000));
         let heard = Hlc::at_ms(wall + 61_000);
-        assert!(clock.mint(wall, heard) > heard);
+        assert!(clock.mint(wall, heard, 1000) > heard);
+        assert!(clock.last() <= Hlc::at_ms(wall + 1000).next());
     }
 }

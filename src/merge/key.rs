@@ -8,8 +8,9 @@ use super::cell::{Cell, Observed, SlotCount, Visible};
 use super::hash::Hash;
 use super::op::{Observations, Op, SetDeadline};
 use super::realm::Realm;
-use super::stamp::Stamp;
+use super::stamp::{Hlc, Stamp};
 use crate::base::time::DeadlineMs;
+use crate::mem::entry::View;
 
 /// When a key stops being visible, and who said so.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -43,16 +44,22 @@ pub enum Type {
 }
 
 impl KeyState {
-    /// What a reader sees: the live part with the newest write. Does not look at the deadline.
+    /// What a reader sees: of the live parts the one with the newest write that can be seen. Does not look at the
+    /// deadline.
     pub fn visible_type(&self, realm: &Realm) -> Option<Type> {
         let hash = self.hash.as_deref().filter(|hash| !hash.is_empty());
         match (self.string.is_live(), hash) {
             (false, None) => None,
             (true, None) => Some(Type::String),
             (false, Some(_)) => Some(Type::Hash),
-            (true, Some(hash)) if realm.origins.newer(hash.newest(), self.string.newest(realm)) => Some(Type::Hash),
+            (true, Some(hash)) if hash.is_newer_than(realm, self.string.newest_seen(realm)) => Some(Type::Hash),
             (true, Some(_)) => Some(Type::String),
         }
+    }
+
+    /// Whether a reader sees anything. Does not look at the deadline.
+    pub fn is_live(&self) -> bool {
+        self.string.is_live() || self.hash.as_ref().is_some_and(|hash| !hash.is_empty())
     }
 
     /// The string part, if that is what a reader sees.
@@ -75,6 +82,29 @@ impl KeyState {
 
     /// Joins one write. Returns whether anything changed.
     pub fn apply(&mut self, realm: &Realm, stamp: Stamp, op: &Op<'_>) -> bool {
+        let changed = self.apply_part(realm, stamp, op);
+        self.drop_void_hash();
+        changed
+    }
+
+    /// Joins only what a write had observed: all that counts of a reset that a flush has overtaken.
+    pub fn apply_observed(&mut self, realm: &Realm, stamp: Stamp, op: &Op<'_>) -> bool {
+        match op {
+            Op::Set { observed, .. } => self.observe(realm, stamp, observed),
+            Op::Clear { observed, fields } => {
+                fields.iter().fold(self.observe(realm, stamp, observed), |changed, (name, observed)| {
+                    self.observe_field(realm, stamp, name, observed) | changed
+                })
+            }
+            Op::Fields { fields } => fields
+                .iter()
+                .filter(|field| !field.observed.is_empty())
+                .fold(false, |changed, field| self.observe_field(realm, stamp, field.name, &field.observed) | changed),
+            Op::Flush | Op::Add { .. } | Op::Deadline { .. } | Op::FieldAdd { .. } => false,
+        }
+    }
+
+    fn apply_part(&mut self, realm: &Realm, stamp: Stamp, op: &Op<'_>) -> bool {
         match op {
             Op::Set { value, deadline, observed } => self.set(realm, stamp, value, *deadline, observed),
             Op::Clear { observed, fields } => {
@@ -123,6 +153,7 @@ impl KeyState {
                 changed |= own.join_cell(realm, clear, field.key(), &super::hash::unpack(field));
             }
         }
+        self.drop_void_hash();
         changed
     }
 
@@ -132,39 +163,69 @@ impl KeyState {
         self.put_register(register)
     }
 
-    /// Drops everything at or before `floor`, counts included (FLUSHALL).
+    /// Drops everything at or before `floor`, counts included (FLUSHALL). What resets had observed stays until it is
+    /// stable.
     pub fn flush(&mut self, realm: &Realm, floor: Stamp) {
-        let survives = |stamp: Stamp| realm.origins.newer(stamp, floor);
+        self.keep(realm, &|stamp| realm.origins.newer(stamp, floor));
+    }
+
+    /// The end of a deadline that no write can move any more: what it puts an end to goes, and so does the deadline.
+    /// What was written after its time, by a node that had not heard of it, stays.
+    pub fn finish(&mut self, realm: &Realm) {
+        let Some(Deadline { stamp: by, at: Some(at) }) = self.deadline else { return };
+        let end = Hlc::at_ms(at);
+        self.keep(realm, &|stamp| stamp.hlc() >= end && realm.origins.newer(stamp, by));
+    }
+
+    fn keep(&mut self, realm: &Realm, survives: &impl Fn(Stamp) -> bool) {
+        // Spelled out first: without its clear stamp, or without its own, a register would say something else.
+        let register = self.register();
         if !survives(self.clear) {
             self.clear = Stamp::ZERO;
         }
-        self.deadline = self.deadline.filter(|deadline| survives(deadline.stamp));
-        self.string.flush(realm, floor);
+        self.put_register(if survives(register.stamp) { register } else { Deadline::default() });
+        self.string.keep(survives);
         if let Some(hash) = &mut self.hash {
-            hash.flush(realm, floor);
+            hash.keep(realm, survives);
         }
+        self.drop_void_hash();
     }
 
-    /// Forgets what every member has heard of. Returns whether something is still waiting for stability.
-    pub fn collect(&mut self, realm: &Realm, stable: &impl Fn(Stamp) -> bool, budget: usize) -> bool {
-        let mut waiting = self.string.collect(stable);
+    /// Whether something in here can be forgotten once it is stable.
+    pub fn has_garbage(&self) -> bool {
+        self.string.has_garbage()
+            || self.hash.as_ref().is_some_and(|hash| hash.has_garbage())
+            // A value's own stamp stands for the clear stamp; elsewhere that is a memory. So is a deadline taken away.
+            || self.string.value.is_none() && !self.clear.is_zero()
+            || self.deadline.is_some_and(|deadline| deadline.at.is_none())
+            || !self.is_live()
+    }
+
+    /// Forgets what every member has heard of; `forget` is told the stamps that go. What is left to wait for says
+    /// [`KeyState::has_garbage`].
+    pub fn collect(
+        &mut self,
+        realm: &Realm,
+        stable: &impl Fn(Stamp) -> bool,
+        forget: &mut impl FnMut(Stamp),
+        budget: usize,
+    ) {
+        self.string.collect(stable, forget);
         if let Some(hash) = &mut self.hash {
-            waiting |= hash.collect(realm, stable, budget);
-            if hash.is_void() {
-                self.hash = None;
-            }
+            hash.collect(realm, stable, forget, budget);
         }
-        let live = self.string.is_live() || self.hash.as_ref().is_some_and(|hash| !hash.is_empty());
-        if !live {
-            let deadline_stable = self.deadline.is_none_or(|deadline| stable(deadline.stamp));
-            if stable(self.clear) && deadline_stable {
-                self.clear = Stamp::ZERO;
-                self.deadline = None;
-            } else {
-                waiting = true;
-            }
+        self.drop_void_hash();
+        if !stable(self.clear) || !self.deadline.is_none_or(|deadline| stable(deadline.stamp)) {
+            return;
         }
-        waiting
+        let is_live = self.is_live();
+        if let Some(deadline) = self.deadline.take_if(|deadline| deadline.at.is_none() || !is_live) {
+            forget(deadline.stamp);
+        }
+        if self.string.value.is_none() {
+            forget(self.clear);
+            self.clear = Stamp::ZERO;
+        }
     }
 
     /// The same state again.
@@ -187,16 +248,22 @@ impl KeyState {
 
     /// What a DEL written here and now has seen of counters.
     pub fn clear_op(&self) -> Op<'static> {
-        let mut fields = Vec::new();
-        if let Some(hash) = &self.hash {
-            for field in hash.iter().filter(|field| field.is_rich()) {
-                let observed = super::hash::unpack(field).observations();
-                if !observed.is_empty() {
-                    fields.push((field.key().to_vec(), observed));
-                }
-            }
-        }
-        Op::Clear { observed: self.string.observations(), fields }
+        Op::Clear { observed: self.string.observations(), fields: self.field_observations() }
+    }
+
+    /// What a delete of the whole hash has seen of its counters.
+    pub fn field_observations(&self) -> Vec<(Vec<u8>, Observations)> {
+        let Some(hash) = self.hash.as_ref().filter(|hash| hash.may_count()) else { return Vec::new() };
+        let counted = hash.iter().filter_map(|field| match field.view() {
+            View::Rich(cell) if cell.is_counted() => Some((field.key().to_vec(), cell.observations())),
+            _ => None,
+        });
+        counted.collect()
+    }
+
+    /// Whether there may be counts in here, or what resets have observed of them.
+    pub fn may_count(&self) -> bool {
+        !self.string.is_register() || self.hash.as_ref().is_some_and(|hash| hash.may_count())
     }
 
     /// The hash part, created if absent.
@@ -247,11 +314,15 @@ impl KeyState {
         self.string.clear(realm, stamp);
         if let Some(hash) = &mut self.hash {
             hash.clear(realm, stamp);
-            if hash.is_void() {
-                self.hash = None;
-            }
         }
+        self.drop_void_hash();
         true
+    }
+
+    fn drop_void_hash(&mut self) {
+        if self.hash.as_ref().is_some_and(|hash| hash.is_void()) {
+            self.hash = None;
+        }
     }
 
     // The deadline register, spelled out.

@@ -10,6 +10,7 @@ use super::origins::OriginIdx;
 use super::stamp::Hlc;
 use super::total::Total;
 use crate::base::time::DeadlineMs;
+use crate::mem::entry::NO_DEADLINE_MS;
 
 /// The counter slots a reset had seen. Empty for keys that were never incremented, which is nearly always.
 pub type Observations = SmallVec<[SlotCount; 0]>;
@@ -175,7 +176,7 @@ impl<'a> Op<'a> {
                 let deadline = match kind {
                     SET => SetDeadline::Clear,
                     SET_KEEP => SetDeadline::Keep,
-                    _ => SetDeadline::At(take_varint(input)?),
+                    _ => SetDeadline::At(take_deadline(input)?),
                 };
                 let observed = if observed_flag { take_observed(input, origin)? } else { Observations::new() };
                 Self::Set { value: std::mem::take(input), deadline, observed }
@@ -189,8 +190,8 @@ impl<'a> Op<'a> {
                 Self::Clear { observed, fields }
             }
             FLUSH => Self::Flush,
-            ADD => Self::Add { epoch: Hlc(take_varint(input)?), total: take_total(input)? },
-            DEADLINE => Self::Deadline { at: Some(take_varint(input)?) },
+            ADD => Self::Add { epoch: take_hlc(input)?, total: take_total(input)? },
+            DEADLINE => Self::Deadline { at: Some(take_deadline(input)?) },
             PERSIST => Self::Deadline { at: None },
             FIELDS => {
                 let mut fields = SmallVec::new();
@@ -204,7 +205,7 @@ impl<'a> Op<'a> {
                 Self::Fields { fields }
             }
             FIELD_ADD => {
-                Self::FieldAdd { name: take_bytes(input)?, epoch: Hlc(take_varint(input)?), total: take_total(input)? }
+                Self::FieldAdd { name: take_bytes(input)?, epoch: take_hlc(input)?, total: take_total(input)? }
             }
             _ => return None,
         };
@@ -288,10 +289,15 @@ pub fn take_total(input: &mut &[u8]) -> Option<Total> {
         1 => {
             let (fixed, rest) = input.split_first_chunk::<16>()?;
             *input = rest;
-            Some(Total::Fixed(i128::from_le_bytes(*fixed)))
+            Some(i128::from_le_bytes(*fixed)).filter(|&fixed| Total::in_range(fixed)).map(Total::Fixed)
         }
         _ => None,
     }
+}
+
+/// Takes a reading; `None` for one that no stamp can hold.
+pub fn take_hlc(input: &mut &[u8]) -> Option<Hlc> {
+    Some(Hlc(take_varint(input)?)).filter(|&hlc| hlc <= Hlc::MAX)
 }
 
 /// Appends a counter slot.
@@ -305,8 +311,13 @@ pub fn put_slot(out: &mut Vec<u8>, slot: &SlotCount) {
 /// Takes what [`put_slot`] wrote.
 pub fn take_slot(input: &mut &[u8], origin: &impl Fn(u16) -> Option<OriginIdx>) -> Option<SlotCount> {
     let origin = origin(u16::try_from(take_varint(input)?).ok()?)?;
-    let (last, epoch) = (Hlc(take_varint(input)?), Hlc(take_varint(input)?));
+    let (last, epoch) = (take_hlc(input)?, take_hlc(input)?);
     Some(SlotCount { origin, last, epoch, total: take_total(input)? })
+}
+
+// The largest number means "no deadline" where keys are kept.
+fn take_deadline(input: &mut &[u8]) -> Option<DeadlineMs> {
+    take_varint(input).filter(|&at| at != NO_DEADLINE_MS)
 }
 
 fn put_observed(out: &mut Vec<u8>, observed: &Observations) {

@@ -24,6 +24,9 @@ impl Hlc {
     /// Before every write.
     pub const ZERO: Self = Self(0);
 
+    /// The last there can be (the year 2059): what peers and files give beyond it is malformed.
+    pub const MAX: Self = Self((1 << (64 - ORIGIN_BITS)) - 1);
+
     /// The first reading of a millisecond of Unix time; times before 2025 count as 2025.
     pub fn at_ms(wall_ms: u64) -> Self {
         Self(wall_ms.saturating_sub(EPOCH_MS) << COUNTER_BITS)

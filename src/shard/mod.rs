@@ -144,6 +144,12 @@ impl Shard {
         self.clock.last()
     }
 
+    /// Deadlines before this Unix millisecond are final here; what a member tells the others
+    /// (`Stability::finalise`).
+    pub fn final_ms(&self) -> u64 {
+        self.keys.final_ms()
+    }
+
     /// The last reading minted or followed.
     pub fn last_hlc(&self) -> Hlc {
         self.clock.last()
@@ -156,10 +162,16 @@ impl Shard {
 
     /// Stamps and applies a local write, and logs it. Returns the stamp.
     pub fn apply_local(&mut self, db: Db, key: &KeyRef<'_>, op: &Op<'_>, now: Now) -> Stamp {
-        let mint = mint(&mut self.clock, now);
-        let (stamp, _) = self.keys.apply(db, key, op, mint);
+        let last = self.last_of(key);
+        let (stamp, _) = self.keys.apply(db, key, op, mint(&mut self.clock, now, last, self.drift_ms_max));
         self.applied(db, key, stamp, op);
         stamp
+    }
+
+    /// The last stamp of the stream that a local write of a key belongs to.
+    #[inline]
+    fn last_of(&self, key: &KeyRef<'_>) -> Hlc {
+        self.versions.get(OriginIdx::OWN, usize::from(key.slot.partition().0))
     }
 
     /// Counts and logs a local write that has been applied.
@@ -172,9 +184,19 @@ impl Shard {
     /// Empties one partition of a database, stamped above everything applied there.
     pub fn flush_local(&mut self, db: Db, partition: Partition, now: Now) {
         let at = usize::from(partition.0);
+        // A flush cannot say what it has observed of counters, so deletes before it do: an owner that has not heard
+        // of the flush may add to a count, and only the difference is newer than the flush.
+        if self.logging || self.stability.members().next().is_some() {
+            for each in (0..self.keys.databases() as u16).map(Db).filter(|&each| db == record::EVERY_DB || db == each) {
+                for key in self.keys.counters(each, at) {
+                    let key = KeyRef::new(&self.realm, &key);
+                    self.clear_counts(each, &key, now);
+                }
+            }
+        }
         let newest = self.newest_applied(at);
         let floor = newest.hlc().max(self.keys.forgotten(at).hlc());
-        let stamp = Stamp::new(self.clock.mint(now.wall_ms, floor), OriginIdx::OWN);
+        let stamp = Stamp::new(self.clock.mint(now.wall_ms, floor, self.drift_ms_max), OriginIdx::OWN);
         self.flush_dbs(db, at, stamp, newest);
         self.stats.dirty += 1;
         self.log(partition, stamp, db, &[], &Op::Flush);
@@ -200,6 +222,10 @@ impl Shard {
         let Some(head) = record::head(record) else { return self.malformed() };
         let Some(from) = origin(head.origin) else { return self.malformed() };
         let partition = usize::from(head.partition.0);
+        let (first, end) = self.keys.partitions();
+        if !(first..end).contains(&partition) {
+            return self.malformed();
+        }
         // Our own writes come back only from an earlier run, which is another origin.
         if from == OriginIdx::OWN || head.hlc <= self.versions.get(from, partition) {
             self.stats.duplicates += 1;
@@ -207,6 +233,10 @@ impl Shard {
         }
         let Some(body) = record::body(record, origin) else { return self.malformed() };
         let stamp = Stamp::new(head.hlc, from);
+        let key = KeyRef::new(&self.realm, body.key);
+        if body.op != Op::Flush && key.slot.partition() != head.partition {
+            return self.malformed();
+        }
         if self.clock.observe(head.hlc, now.wall_ms, self.drift_ms_max) > 0 {
             self.stats.drifted += 1;
         }
@@ -218,7 +248,11 @@ impl Shard {
             // A peer with more databases than we have: kept out of our data, but passed on.
             false
         } else {
-            let key = KeyRef::new(&self.realm, body.key);
+            if self.keys.has_past() {
+                let horizon_ms = self.stability.horizon_ms(self.clock.last());
+                let stable = |_, stamp| self.stability.is_stable(partition, stamp);
+                self.keys.finish(body.db, &key, horizon_ms, &stable);
+            }
             self.keys.apply(body.db, &key, &body.op, |_| stamp).1
         };
         if changed {
@@ -236,12 +270,15 @@ impl Shard {
     /// Bounded background work: deadlines, what is stable, tables cut off by a flush. True: call again soon.
     pub fn background(&mut self, now: Now, work: &mut usize) -> bool {
         const BUDGET: usize = 64;
+        // An idle clock must not hold up the end of deadlines.
+        let promised = self.promise(now);
         let time_ms = self.time_ms(now);
-        let horizon_ms = self.stability.horizon_ms(self.clock.last());
+        let horizon_ms = self.stability.horizon_ms(promised);
+        let all_final_ms = self.stability.all_final_ms(self.keys.final_ms());
         let stability = &self.stability;
         let stable_in =
             |slot: crate::base::ids::Slot, stamp| stability.is_stable(usize::from(slot.partition().0), stamp);
-        let (expired, mut more) = self.keys.expire(time_ms, horizon_ms, &stable_in, BUDGET);
+        let (expired, mut more) = self.keys.expire(time_ms, horizon_ms, all_final_ms, &stable_in, BUDGET);
         self.stats.expired += expired as u64;
         let (first, end) = self.keys.partitions();
         // A few partitions a call, in turn.
@@ -282,8 +319,8 @@ impl Shard {
     }
 }
 
-/// Stamps a local write above a floor.
+/// Stamps a local write above a floor and above the stream's `last` stamp, which may be ahead of the clock.
 #[inline]
-fn mint(clock: &mut Clock, now: Now) -> impl FnOnce(Stamp) -> Stamp + '_ {
-    move |floor| Stamp::new(clock.mint(now.wall_ms, floor.hlc()), OriginIdx::OWN)
+fn mint(clock: &mut Clock, now: Now, last: Hlc, drift_ms_max: u64) -> impl FnOnce(Stamp) -> Stamp + '_ {
+    move |floor| Stamp::new(clock.mint(now.wall_ms, floor.hlc().max(last), drift_ms_max), OriginIdx::OWN)
 }

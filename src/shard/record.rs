@@ -68,6 +68,9 @@ pub fn head(bytes: &[u8]) -> Option<Head> {
         return None;
     }
     let word = u64::from_le_bytes([head[4], head[5], head[6], head[7], head[8], head[9], head[10], head[11]]);
+    if word & ((1 << PARTITION_SHIFT) - 1) > Hlc::MAX.0 {
+        return None;
+    }
     Some(Head {
         bytes: length,
         partition: Partition((word >> PARTITION_SHIFT) as u8),

@@ -4,6 +4,8 @@
 //! memories of deletes can go. A member's acknowledgement counts only once we have applied that member's own writes
 //! up to it: what it wrote before it acknowledged must have reached us first.
 
+use std::collections::VecDeque;
+
 use crate::base::ids::Uuid;
 use crate::merge::origins::{OriginIdx, Origins};
 use crate::merge::stamp::{Hlc, Stamp};
@@ -20,11 +22,21 @@ struct Member {
     node: Uuid,
     /// What it acknowledged and we may act on.
     acked: Versions,
-    /// What it acknowledged beyond that: `(partition, origin, reading)` waiting for its own writes to arrive.
-    waiting: Vec<(usize, OriginIdx, Hlc)>,
+    /// What it acknowledged beyond that, in the order it said so: waiting for its own writes to arrive.
+    waiting: VecDeque<Waiting>,
     /// Every later write of this member carries a reading above this one.
     promised: Hlc,
+    /// Deadlines before this Unix millisecond are final on this member (`Keyspace::final_ms`).
+    final_ms: u64,
 }
+
+struct Waiting {
+    partition: usize,
+    acked: Vec<(OriginIdx, Hlc)>,
+}
+
+/// Acknowledgements of one member that may wait; beyond that the latest two become one.
+const WAITING_MAX: usize = 1024;
 
 impl Stability {
     /// No members but ourselves, for partitions `first..end`.
@@ -36,7 +48,7 @@ impl Stability {
     pub fn add(&mut self, node: Uuid) {
         if !self.members.iter().any(|member| member.node == node) {
             let acked = Versions::new(self.first, self.end);
-            self.members.push(Member { node, acked, waiting: Vec::new(), promised: Hlc::ZERO });
+            self.members.push(Member { node, acked, waiting: VecDeque::new(), promised: Hlc::ZERO, final_ms: 0 });
         }
     }
 
@@ -50,57 +62,58 @@ impl Stability {
         self.members.iter().map(|member| member.node)
     }
 
-    /// A member says it has applied `origin`'s writes up to `hlc` in a partition. `own`: what we have applied.
+    /// A member says what it had applied in one partition at one moment, of every origin, its own writes included.
+    /// `own`: what we have applied. Counts once we have the writes the member had made by then, since they may not
+    /// have seen what it had not applied. Later acknowledgements never overtake earlier ones.
     pub fn acknowledge(
         &mut self,
         origins: &Origins,
         own: &Versions,
         node: Uuid,
         partition: usize,
-        origin: OriginIdx,
-        hlc: Hlc,
+        acked: &[(OriginIdx, Hlc)],
     ) {
         let Some(member) = self.members.iter_mut().find(|member| member.node == node) else { return };
-        let is_its_own = origins.id(origin).node == node;
-        if is_its_own && own.get(origin, partition) < hlc {
-            member.waiting.push((partition, origin, hlc));
+        let is_waiting = member.waiting.iter().any(|waiting| waiting.partition == partition);
+        if !is_waiting && member.has_arrived(origins, own, partition, acked) {
+            return member.count(partition, acked);
+        }
+        if member.waiting.len() >= WAITING_MAX
+            && let Some(last) = member.waiting.iter_mut().rev().find(|waiting| waiting.partition == partition)
+        {
+            // All of it, later: a member that is this far ahead is being merged whole.
+            for &(origin, hlc) in acked {
+                match last.acked.iter_mut().find(|(known, _)| *known == origin) {
+                    Some((_, known)) => *known = hlc.max(*known),
+                    None => last.acked.push((origin, hlc)),
+                }
+            }
             return;
         }
-        let held = member.waiting.iter().any(|&(waiting, ..)| waiting == partition);
-        if held {
-            member.waiting.push((partition, origin, hlc));
-        } else {
-            member.acked.raise(origin, partition, hlc);
-        }
+        member.waiting.push_back(Waiting { partition, acked: acked.to_vec() });
     }
 
     /// Counts acknowledgements whose member's own writes have arrived meanwhile. Called when `own` has grown.
     pub fn settle(&mut self, origins: &Origins, own: &Versions) {
-        for member in &mut self.members {
-            if member.waiting.is_empty() {
-                continue;
-            }
-            let node = member.node;
-            let blocked: Vec<usize> = member
-                .waiting
-                .iter()
-                .filter(|&&(partition, origin, hlc)| {
-                    origins.id(origin).node == node && own.get(origin, partition) < hlc
-                })
-                .map(|&(partition, ..)| partition)
-                .collect();
-            let acked = &mut member.acked;
-            member.waiting.retain(|&(partition, origin, hlc)| {
-                let keep = blocked.contains(&partition);
-                if !keep {
-                    acked.raise(origin, partition, hlc);
+        for member in self.members.iter_mut().filter(|member| !member.waiting.is_empty()) {
+            let mut blocked: Vec<usize> = Vec::new();
+            for _ in 0..member.waiting.len() {
+                let Some(waiting) = member.waiting.pop_front() else { break };
+                let partition = waiting.partition;
+                if !blocked.contains(&partition) && member.has_arrived(origins, own, partition, &waiting.acked) {
+                    member.count(partition, &waiting.acked);
+                    continue;
                 }
-                keep
-            });
+                if !blocked.contains(&partition) {
+                    blocked.push(partition);
+                }
+                member.waiting.push_back(waiting);
+            }
         }
     }
 
-    /// A member promises that its later writes carry readings above `hlc`.
+    /// A member promises that its later writes carry readings above `hlc`. Only to be called once all it had written
+    /// before, in every partition, has been applied here.
     pub fn promise(&mut self, node: Uuid, hlc: Hlc) {
         if let Some(member) = self.members.iter_mut().find(|member| member.node == node) {
             member.promised = member.promised.max(hlc);
@@ -115,5 +128,30 @@ impl Stability {
     /// Below this Unix millisecond no member will write any more, ourselves (`own`) included.
     pub fn horizon_ms(&self, own: Hlc) -> u64 {
         self.members.iter().map(|member| member.promised).fold(own, Hlc::min).wall_ms()
+    }
+
+    /// A member says that deadlines before a Unix millisecond are final there (`Keyspace::final_ms`).
+    pub fn finalise(&mut self, node: Uuid, final_ms: u64) {
+        if let Some(member) = self.members.iter_mut().find(|member| member.node == node) {
+            member.final_ms = member.final_ms.max(final_ms);
+        }
+    }
+
+    /// Deadlines before this Unix millisecond are final on every member, ourselves (`own`) included.
+    pub fn all_final_ms(&self, own: u64) -> u64 {
+        self.members.iter().map(|member| member.final_ms).fold(own, u64::min)
+    }
+}
+
+impl Member {
+    fn has_arrived(&self, origins: &Origins, own: &Versions, partition: usize, acked: &[(OriginIdx, Hlc)]) -> bool {
+        let mut its_own = acked.iter().filter(|(origin, _)| origins.id(*origin).node == self.node);
+        its_own.all(|&(origin, hlc)| own.get(origin, partition) >= hlc)
+    }
+
+    fn count(&mut self, partition: usize, acked: &[(OriginIdx, Hlc)]) {
+        for &(origin, hlc) in acked {
+            self.acked.raise(origin, partition, hlc);
+        }
     }
 }

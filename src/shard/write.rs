@@ -83,7 +83,8 @@ impl Shard {
             SetDeadline::At(at) => Some(at),
             SetDeadline::Keep => return self.set_after_look(db, key, value, deadline, now),
         };
-        match self.keys.set_over(db, key, value, at, mint(&mut self.clock, now)) {
+        let last = self.last_of(key);
+        match self.keys.set_over(db, key, value, at, mint(&mut self.clock, now, last, self.drift_ms_max)) {
             Some(stamp) => self.applied(db, key, stamp, &Op::Set { value, deadline, observed: Observations::new() }),
             None => self.set_after_look(db, key, value, deadline, now),
         }
@@ -91,21 +92,25 @@ impl Shard {
 
     // SET of a key of which something must be kept or observed.
     fn set_after_look(&mut self, db: Db, key: &KeyRef<'_>, value: &[u8], deadline: SetDeadline, now: Now) {
-        if deadline == SetDeadline::Keep {
-            self.start_over_if_gone(db, key, now);
-        }
+        let keeps = deadline == SetDeadline::Keep;
+        // A key that nobody sees begins anew: no deadline that an earlier life left behind.
+        let deadline = if keeps && self.peek(db, key, now).is_none() { SetDeadline::Clear } else { deadline };
         let observed = match self.keys.find(db, key).map(|entry| entry.view()) {
-            Some(View::Rich(state)) if state.hash.is_some() => {
-                // The fields' counters must be observed too, and only a delete carries those.
-                let hidden = state.hash.as_ref().is_some_and(|hash| hash.iter().any(|field| field.is_rich()));
+            Some(View::Rich(state)) => {
                 let observed = state.string.observations();
-                if hidden {
-                    let op = state.clear_op();
+                // The fields' counters must be observed too, and only a delete carries those.
+                let fields = state.field_observations();
+                if !fields.is_empty() {
+                    let op = Op::Clear { observed: observed.clone(), fields };
+                    let kept = state.deadline_at().filter(|_| deadline == SetDeadline::Keep);
                     self.apply_local(db, key, &op, now);
+                    // A delete takes the deadline with it.
+                    if let Some(at) = kept {
+                        self.apply_local(db, key, &Op::Deadline { at: Some(at) }, now);
+                    }
                 }
                 observed
             }
-            Some(View::Rich(state)) => state.string.observations(),
             _ => Observations::new(),
         };
         self.apply_local(db, key, &Op::Set { value, deadline, observed }, now);
@@ -130,9 +135,11 @@ impl Shard {
     #[inline]
     pub fn incr(&mut self, db: Db, key: &KeyRef<'_>, by: i64, now: Now) -> Result<i64, NotAdded> {
         let time_ms = self.time_ms(now);
+        let last = self.last_of(key);
         // An increment by nothing may be no write at all: the long way knows.
         if by != 0
-            && let Some(counted) = self.keys.count_on(db, key, by, time_ms, mint(&mut self.clock, now))
+            && let Some(counted) =
+                self.keys.count_on(db, key, by, time_ms, mint(&mut self.clock, now, last, self.drift_ms_max))
         {
             let op = Op::Add { epoch: counted.slot.epoch, total: counted.slot.total };
             self.applied(db, key, counted.stamp, &op);
@@ -181,8 +188,8 @@ impl Shard {
 
     // Adds to our own slot; false when its total would leave the range.
     pub(super) fn add(&mut self, db: Db, key: &KeyRef<'_>, field: Option<&[u8]>, by: Total, now: Now) -> bool {
-        let floor = self.keys.floor(db, key);
-        let at = self.clock.mint(now.wall_ms, floor.hlc());
+        // Where an epoch opens, any reading will do that is above the slot's last one and not above the stamp.
+        let at = self.keys.floor(db, key).hlc().next();
         let empty = Cell::default();
         let cell = match (self.keys.find(db, key).map(|entry| entry.view()), field) {
             (Some(View::Rich(state)), None) => &state.string,
@@ -208,6 +215,15 @@ impl Shard {
     pub(super) fn clear(&mut self, db: Db, key: &KeyRef<'_>, now: Now) {
         let op = self.keys.find(db, key).map_or_else(Op::clear, clear_op);
         self.apply_local(db, key, &op, now);
+    }
+
+    /// Says what has been observed of a key's counters, for a flush that follows.
+    pub(super) fn clear_counts(&mut self, db: Db, key: &KeyRef<'_>, now: Now) {
+        let Some(View::Rich(state)) = self.keys.find(db, key).map(|entry| entry.view()) else { return };
+        let op = state.clear_op();
+        if matches!(&op, Op::Clear { observed, fields } if !observed.is_empty() || !fields.is_empty()) {
+            self.apply_local(db, key, &op, now);
+        }
     }
 
     // A write that keeps something of the key must not keep what has expired: our clock may be behind or ahead of

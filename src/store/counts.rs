@@ -14,6 +14,15 @@ pub struct Tally {
     pub deadline: Option<DeadlineMs>,
     /// It holds something to forget once stable.
     pub garbage: bool,
+    /// It may hold counts, or what resets have observed of them.
+    pub counter: bool,
+}
+
+impl Tally {
+    /// As it counts when its deadline `is_past`: no reader sees it.
+    pub fn counted(self, is_past: bool) -> Self {
+        if is_past { Self { live: false, deadline: None, ..self } } else { self }
+    }
 }
 
 /// See the file's head.
@@ -29,6 +38,8 @@ struct Row {
     live: usize,
     deadlines: usize,
     tombstones: usize,
+    garbage: usize,
+    counters: usize,
 }
 
 impl Counts {
@@ -37,19 +48,16 @@ impl Counts {
         Self { width, rows: vec![Row::default(); databases * width], sums: vec![Row::default(); databases] }
     }
 
-    /// A key changed from `before` to `after`. `was_past`: it had been taken out by [`Counts::expire`].
-    pub fn change(&mut self, db: Db, local: usize, before: Tally, after: Tally, was_past: bool) {
-        let change = |row: &mut Row| {
-            if before.live && !was_past {
-                row.live -= 1;
-                row.deadlines -= usize::from(before.deadline.is_some());
-            }
-            row.tombstones -= usize::from(before.tombstone);
-            row.live += usize::from(after.live);
-            row.deadlines += usize::from(after.live && after.deadline.is_some());
-            row.tombstones += usize::from(after.tombstone);
-        };
-        self.both(db, local, change);
+    /// A key changed from `before` to `after`.
+    pub fn change(&mut self, db: Db, local: usize, before: Tally, after: Tally) {
+        self.both(db, local, |row| {
+            row.live = row.live + usize::from(after.live) - usize::from(before.live);
+            row.deadlines =
+                row.deadlines + usize::from(after.deadline.is_some()) - usize::from(before.deadline.is_some());
+            row.tombstones = row.tombstones + usize::from(after.tombstone) - usize::from(before.tombstone);
+            row.garbage = row.garbage + usize::from(after.garbage) - usize::from(before.garbage);
+            row.counters = row.counters + usize::from(after.counter) - usize::from(before.counter);
+        });
     }
 
     /// A live key's deadline passed.
@@ -67,6 +75,8 @@ impl Counts {
         sum.live -= row.live;
         sum.deadlines -= row.deadlines;
         sum.tombstones -= row.tombstones;
+        sum.garbage -= row.garbage;
+        sum.counters -= row.counters;
     }
 
     /// Keys a reader sees.
@@ -82,6 +92,16 @@ impl Counts {
     /// Memories of deletes, over all databases.
     pub fn tombstones(&self) -> usize {
         self.sums.iter().map(|row| row.tombstones).sum()
+    }
+
+    /// Keys of a partition that hold something to forget, over all databases.
+    pub fn garbage(&self, local: usize) -> usize {
+        self.rows.iter().skip(local).step_by(self.width).map(|row| row.garbage).sum()
+    }
+
+    /// Keys of a partition's database that may hold counts.
+    pub fn counters(&self, db: Db, local: usize) -> usize {
+        self.rows[usize::from(db.0) * self.width + local].counters
     }
 
     fn both(&mut self, db: Db, local: usize, change: impl Fn(&mut Row)) {

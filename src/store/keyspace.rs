@@ -6,6 +6,7 @@
 pub mod hot;
 
 use std::collections::{BTreeSet, VecDeque};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use super::counts::{Counts, Tally};
@@ -55,7 +56,10 @@ pub struct Keyspace {
     due: BTreeSet<Due>,
     /// Deadlines that have passed of keys that are still kept because a late write could revive them.
     past: BTreeSet<Due>,
-    /// Per partition, keys that hold something to forget once it is stable.
+    /// Deadlines before this Unix millisecond are final here; see [`Keyspace::final_ms`].
+    final_ms: u64,
+    /// Per partition, keys that hold something to forget once it is stable. May name keys twice, or such as hold
+    /// nothing any more.
     garbage: Vec<VecDeque<Garbage>>,
     /// Per database and partition, the last flush: older writes are void, late ones too.
     floors: Vec<Stamp>,
@@ -63,6 +67,8 @@ pub struct Keyspace {
     forgotten: Vec<Stamp>,
     /// Tables cut off by a flush, freed in slices.
     trash: Vec<Table>,
+    /// Deadlines of keys that were all flushed, freed in slices.
+    trash_due: Vec<BTreeSet<Due>>,
     databases: usize,
 }
 
@@ -74,7 +80,7 @@ struct Due {
     db: Db,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct Garbage {
     hash: u64,
     slot: Slot,
@@ -93,10 +99,12 @@ impl Keyspace {
             counts: Counts::new(databases, width),
             due: BTreeSet::new(),
             past: BTreeSet::new(),
+            final_ms: 0,
             garbage: (0..width).map(|_| VecDeque::new()).collect(),
             floors: vec![Stamp::ZERO; databases * width],
             forgotten: vec![Stamp::ZERO; width],
             trash: Vec::new(),
+            trash_due: Vec::new(),
             databases,
         }
     }
@@ -151,26 +159,26 @@ impl Keyspace {
         let table = &mut tables_of(dbs, *slots, db)[index];
         let Some(entry) = table.find_mut(key.hash, |entry| entry.key() == key.bytes) else {
             let stamp = mint(base);
-            let Some(entry) = realm.origins.newer(stamp, flush).then(|| made(realm, key.bytes, stamp, op)).flatten()
-            else {
-                return (stamp, false);
-            };
-            let after = tally_of(realm, &entry);
+            if !realm.origins.newer(stamp, flush) {
+                return (stamp, self.apply_flushed(db, key, stamp, op));
+            }
+            let Some(entry) = made(realm, key.bytes, stamp, op) else { return (stamp, false) };
+            let after = tally_of(&entry);
             table.insert_unique(key.hash, entry, |entry| realm.hash(entry.key()));
             self.count(db, key, Tally::default(), after);
             return (stamp, true);
         };
         let stamp = mint(realm.origins.later(base, newest_of(realm, entry)));
         if !realm.origins.newer(stamp, flush) {
-            return (stamp, false);
+            return (stamp, self.apply_flushed(db, key, stamp, op));
         }
-        let before = tally_of(realm, entry);
+        let before = tally_of(entry);
         let change = if apply_to_plain(realm, entry, stamp, op) {
             Change { changed: true, kept: true }
         } else {
             change_entry(realm, entry, |state| state.apply(realm, stamp, op))
         };
-        let after = if change.kept { tally_of(realm, entry) } else { Tally::default() };
+        let after = if change.kept { tally_of(entry) } else { Tally::default() };
         if !change.kept {
             table.remove(key.hash, |entry| entry.key() == key.bytes, |entry| realm.hash(entry.key()));
         }
@@ -207,15 +215,15 @@ impl Keyspace {
             }
             if !state.is_void() {
                 let entry = pack(key.bytes, state);
-                let after = tally_of(realm, &entry);
+                let after = tally_of(&entry);
                 table.insert_unique(key.hash, entry, |entry| realm.hash(entry.key()));
                 self.count(db, key, Tally::default(), after);
             }
             return true;
         };
-        let before = tally_of(realm, entry);
+        let before = tally_of(entry);
         let change = change_entry(realm, entry, change);
-        let after = if change.kept { tally_of(realm, entry) } else { Tally::default() };
+        let after = if change.kept { tally_of(entry) } else { Tally::default() };
         if !change.kept {
             table.remove(key.hash, |entry| entry.key() == key.bytes, |entry| realm.hash(entry.key()));
         }
@@ -238,13 +246,17 @@ impl Keyspace {
         *floor = stamp;
         let Some(tables) = self.dbs[usize::from(db.0)].as_mut() else { return };
         let range = local * SLOTS_PER_PARTITION..(local + 1) * SLOTS_PER_PARTITION;
-        if realm.origins.newer(stamp, newest) {
+        // What resets have observed of counters outlives a flush: then the keys are visited one by one.
+        if realm.origins.newer(stamp, newest) && self.counts.counters(db, local) == 0 {
             for table in &mut tables[range] {
                 if !table.is_empty() {
                     self.trash.push(std::mem::replace(table, Table::new()));
                 }
             }
             self.counts.reset(db, local);
+            if (0..self.databases).all(|db| self.counts.deadlines(Db(db as u16)) == 0) && !self.due.is_empty() {
+                self.trash_due.push(std::mem::take(&mut self.due));
+            }
             return;
         }
         let keys: Vec<Box<[u8]>> =
@@ -326,13 +338,19 @@ impl Keyspace {
         self.dbs[usize::from(db.0)].is_some()
     }
 
-    /// Moves keys whose deadline has passed out of the counts, and drops those that no late write can revive:
-    /// everything in them stable and every member's clock (`horizon_ms`) past the deadline. Looks at no more than
-    /// `budget` keys; returns how many expired and whether more are due.
+    /// Moves keys whose deadline has passed out of the counts, and drops those whose end is final on every member
+    /// (`all_final_ms`: the least of what members' [`Keyspace::final_ms`] answered). Looks at no more than `budget`
+    /// keys; returns how many expired and whether more are due.
+    ///
+    /// A deadline is final where everything in the key is stable and every member's clock (`horizon_ms`) has passed
+    /// it: no late EXPIRE or PERSIST can revive the key. It is dropped only when that is so everywhere, because a
+    /// node that has dropped it writes as if it had never been, and such a write must not meet the old content:
+    /// elsewhere it is dropped before the write is joined ([`Keyspace::finish`]).
     pub fn expire(
         &mut self,
         time_ms: u64,
         horizon_ms: u64,
+        all_final_ms: u64,
         stable: &impl Fn(Slot, Stamp) -> bool,
         budget: usize,
     ) -> (usize, bool) {
@@ -347,21 +365,55 @@ impl Keyspace {
             self.counts.expire(due.db, self.local(due.slot));
             self.past.insert(due);
         }
+        let first_due = self.due.first().map_or(u64::MAX, |due| due.at);
         let mut looked = 0;
-        let mut from = None;
-        while looked < budget {
-            let next = match from {
-                None => self.past.first().copied(),
-                Some(last) => {
-                    self.past.range((std::ops::Bound::Excluded(last), std::ops::Bound::Unbounded)).next().copied()
-                }
-            };
-            let Some(due) = next.filter(|due| due.at < horizon_ms) else { break };
-            from = Some(due);
+        // What is final everywhere goes.
+        let dropped_ms = all_final_ms.min(self.final_ms);
+        let mut next = self.past.first().copied();
+        while let Some(due) = next.filter(|due| due.at < dropped_ms && looked < budget) {
             looked += 1;
-            self.drop_expired(due, stable);
+            next = self.past.range((Bound::Excluded(due), Bound::Unbounded)).next().copied();
+            if self.is_final(&due, dropped_ms, stable) {
+                self.finish_due(&due);
+            }
         }
-        (expired, self.due.first().is_some_and(|due| due.at <= time_ms))
+        // What is final here is found in the order of deadlines, up to the first that is not.
+        let mut final_ms = horizon_ms.min(first_due);
+        let from = Due { at: self.final_ms, hash: 0, slot: Slot(0), db: Db(0) };
+        let found = self.past.range(from..).take_while(|due| due.at < final_ms).enumerate();
+        let mut found = found.filter(|(at, due)| *at >= budget || !self.is_final(due, horizon_ms, stable));
+        let stopped = found.next().map(|(at, due)| (at, due.at));
+        if let Some((at, at_ms)) = stopped {
+            looked = looked.max(at);
+            final_ms = at_ms;
+        }
+        self.final_ms = self.final_ms.max(final_ms);
+        (expired, first_due <= time_ms || looked >= budget)
+    }
+
+    /// Deadlines before this Unix millisecond are final here: whatever they put an end to never counts again, and is
+    /// dropped before another write is joined. Members tell each other (`Stability::finalise`).
+    pub fn final_ms(&self) -> u64 {
+        self.final_ms
+    }
+
+    /// Whether any deadline has passed of a key that is still kept.
+    #[inline]
+    pub fn has_past(&self) -> bool {
+        !self.past.is_empty()
+    }
+
+    /// Drops what a key's final deadline has put an end to. Called before a merged write is joined, while
+    /// [`Keyspace::has_past`]; parameters as for [`Keyspace::expire`].
+    pub fn finish(&mut self, db: Db, key: &KeyRef<'_>, horizon_ms: u64, stable: &impl Fn(Slot, Stamp) -> bool) {
+        let Some(at) = self.find(db, key).and_then(deadline_of).and_then(|deadline| deadline.at) else { return };
+        let due = Due { at, hash: key.hash, slot: key.slot, db };
+        // What was final once stays so, also when members join.
+        if self.past.contains(&due)
+            && (self.is_final(&due, self.final_ms, &|_, _| true) || self.is_final(&due, horizon_ms, stable))
+        {
+            self.finish_due(&due);
+        }
     }
 
     /// When the next deadline falls due, Unix milliseconds.
@@ -370,27 +422,23 @@ impl Keyspace {
     }
 
     /// Forgets what every member has heard of, looking at no more than `budget` keys of a partition. Stops at the
-    /// first that is not stable yet. Returns whether more could be done now.
+    /// first that is not stable yet, which is looked at last next time. Returns whether more could be done now.
     pub fn collect(&mut self, partition: usize, stable: &impl Fn(Stamp) -> bool, budget: usize) -> bool {
         let local = partition - self.first_partition;
         for _ in 0..budget.min(self.garbage[local].len()) {
-            let Some(garbage) = self.garbage[local].front().copied() else { return false };
-            let Some(bytes) = self.garbage_key(&garbage) else {
-                self.garbage[local].pop_front();
-                continue;
-            };
+            let Some(garbage) = self.garbage[local].pop_front() else { return false };
+            let Some(bytes) = self.garbage_key(&garbage) else { continue };
             let realm = Arc::clone(&self.realm);
             let key = KeyRef { bytes: &bytes, hash: garbage.hash, slot: garbage.slot };
-            let newest = self.find(garbage.db, &key).map_or(Stamp::ZERO, |entry| self.newest_of(entry));
-            let mut waiting = false;
+            let mut forgotten = self.forgotten[local];
             self.update(garbage.db, &key, |state| {
-                waiting = state.collect(&realm, stable, budget);
+                let mut forget = |stamp| forgotten = realm.origins.later(forgotten, stamp);
+                state.collect(&realm, stable, &mut forget, budget);
                 true
             });
-            self.garbage[local].pop_front();
-            self.raise_forgotten(partition, newest);
-            if waiting {
-                self.garbage[local].push_front(garbage);
+            self.forgotten[local] = forgotten;
+            if self.find(garbage.db, &key).is_some_and(|entry| tally_of(entry).garbage) {
+                self.garbage[local].push_back(garbage);
                 return false;
             }
         }
@@ -406,77 +454,118 @@ impl Keyspace {
     pub fn free_trash(&mut self, budget: usize) -> bool {
         let mut freed = 0;
         while freed < budget {
-            let Some(table) = self.trash.pop() else { return false };
-            freed += table.len().max(1);
+            if let Some(table) = self.trash.pop() {
+                freed += table.len().max(1);
+            } else if let Some(due) = self.trash_due.last_mut() {
+                freed += 1;
+                if due.pop_first().is_none() {
+                    self.trash_due.pop();
+                }
+            } else {
+                return false;
+            }
         }
-        !self.trash.is_empty()
+        !self.trash.is_empty() || !self.trash_due.is_empty()
+    }
+
+    /// The keys of a partition that may hold counts, for a flush that has to say what it has observed of them.
+    pub fn counters(&self, db: Db, partition: usize) -> Vec<Box<[u8]>> {
+        let local = partition - self.first_partition;
+        let Some(tables) = self.dbs[usize::from(db.0)].as_ref().filter(|_| self.counts.counters(db, local) > 0) else {
+            return Vec::new();
+        };
+        let entries =
+            tables[local * SLOTS_PER_PARTITION..(local + 1) * SLOTS_PER_PARTITION].iter().flat_map(Table::iter);
+        entries.filter(|entry| tally_of(entry).counter).map(|entry| Box::from(entry.key())).collect()
+    }
+
+    // A write that a flush has overtaken: only what it had observed of counters still counts.
+    #[cold]
+    fn apply_flushed(&mut self, db: Db, key: &KeyRef<'_>, stamp: Stamp, op: &Op<'_>) -> bool {
+        let realm = Arc::clone(&self.realm);
+        self.update(db, key, |state| state.apply_observed(&realm, stamp, op))
     }
 
     fn count(&mut self, db: Db, key: &KeyRef<'_>, before: Tally, after: Tally) {
-        let local = self.local(key.slot);
-        let mut was_past = false;
-        if before.deadline != after.deadline {
-            if let Some(at) = before.deadline {
-                let due = Due { at, hash: key.hash, slot: key.slot, db };
-                was_past = self.past.remove(&due);
-                if !was_past {
-                    self.due.remove(&due);
-                }
-            }
-            if let Some(at) = after.deadline {
-                let due = Due { at, hash: key.hash, slot: key.slot, db };
-                // What a flush left of an earlier key of that name must not be taken for this one.
-                self.past.remove(&due);
-                self.due.insert(due);
-            }
-        } else if let Some(at) = before.deadline.filter(|_| !self.past.is_empty())
-            && self.past.contains(&Due { at, hash: key.hash, slot: key.slot, db })
-        {
-            // Still past its deadline: it stays out of the counts.
+        if before == after {
             return;
         }
-        self.counts.change(db, local, before, after, was_past);
+        let local = self.local(key.slot);
+        let due = |at| Due { at, hash: key.hash, slot: key.slot, db };
+        let was_past = !self.past.is_empty() && before.deadline.is_some_and(|at| self.past.contains(&due(at)));
+        if before.deadline != after.deadline {
+            if let Some(at) = before.deadline {
+                let known = if was_past { &mut self.past } else { &mut self.due };
+                known.remove(&due(at));
+            }
+            if let Some(at) = after.deadline {
+                self.due.insert(due(at));
+                // May still name a key that was flushed.
+                if !self.past.is_empty() {
+                    self.past.remove(&due(at));
+                }
+            }
+        }
+        // As long as it keeps the deadline that has passed it stays out of the counts.
+        let is_past = was_past && before.deadline == after.deadline;
+        self.counts.change(db, local, before.counted(was_past), after.counted(is_past));
         if after.garbage && !before.garbage {
-            self.garbage[local].push_back(Garbage { hash: key.hash, slot: key.slot, db });
+            self.queue_garbage(Garbage { hash: key.hash, slot: key.slot, db });
         }
     }
 
-    fn drop_expired(&mut self, due: Due, stable: &impl Fn(Slot, Stamp) -> bool) {
-        let Some(bytes) = self.owner_of(&due) else {
-            self.past.remove(&due);
+    fn queue_garbage(&mut self, garbage: Garbage) {
+        let local = self.local(garbage.slot);
+        self.garbage[local].push_back(garbage);
+        // A key set and deleted over and over while a member is away must not fill the queue.
+        let queue = &mut self.garbage[local];
+        if queue.len() > 2 * self.counts.garbage(local) + 64 {
+            queue.make_contiguous().sort_unstable();
+            let mut last = None;
+            queue.retain(|&garbage| last.replace(garbage) != Some(garbage));
+        }
+    }
+
+    // Everything in the key is stable, and older than what nobody will write before any more (`limit_ms`).
+    fn is_final(&self, due: &Due, limit_ms: u64, stable: &impl Fn(Slot, Stamp) -> bool) -> bool {
+        due.at < limit_ms
+            && self.entry_of(due).is_none_or(|entry| {
+                every_stamp_of(entry, &|stamp| stamp.hlc().wall_ms() < limit_ms && stable(due.slot, stamp))
+            })
+    }
+
+    fn finish_due(&mut self, due: &Due) {
+        let Some(bytes) = self.owner_of(due) else {
+            self.past.remove(due);
             return;
         };
+        let realm = Arc::clone(&self.realm);
         let key = KeyRef { bytes: &bytes, hash: due.hash, slot: due.slot };
-        let newest = self.find(due.db, &key).map_or(Stamp::ZERO, |entry| self.newest_of(entry));
-        let all_stable = self.find(due.db, &key).is_some_and(|entry| match entry.view() {
-            View::Rich(state) => every_stamp(state, &|stamp| stable(due.slot, stamp)),
-            View::Plain { stamp, deadline, .. } => {
-                stable(due.slot, Stamp::from_raw(stamp))
-                    && deadline.is_none_or(|(stamp, _)| stable(due.slot, Stamp::from_raw(stamp)))
-            }
-            View::Tombstone { .. } => false,
+        let Some(entry) = self.find(due.db, &key) else { return };
+        let newest = self.newest_of(entry);
+        self.raise_forgotten(usize::from(due.slot.partition().0), newest);
+        self.update(due.db, &key, |state| {
+            state.finish(&realm);
+            // All of it is stable: what is left is memories that nobody waits for.
+            state.collect(&realm, &|_| true, &mut |_| (), usize::MAX);
+            true
         });
-        if all_stable {
-            self.update(due.db, &key, |state| {
-                *state = KeyState::default();
-                true
-            });
-            self.raise_forgotten(usize::from(due.slot.partition().0), newest);
-        }
     }
 
     // The key a deadline belongs to, if it still has that deadline.
     fn owner_of(&self, due: &Due) -> Option<Box<[u8]>> {
+        self.entry_of(due).map(|entry| Box::from(entry.key()))
+    }
+
+    fn entry_of(&self, due: &Due) -> Option<&Packed> {
         let tables = self.dbs[usize::from(due.db.0)].as_ref()?;
-        tables[self.table_index(due.slot)]
-            .find(due.hash, |entry| deadline_of(entry).is_some_and(|deadline| deadline.at == Some(due.at)))
-            .map(|entry| Box::from(entry.key()))
+        tables[self.table_index(due.slot)].find(due.hash, |entry| tally_of(entry).deadline == Some(due.at))
     }
 
     fn garbage_key(&self, garbage: &Garbage) -> Option<Box<[u8]>> {
         let tables = self.dbs[usize::from(garbage.db.0)].as_ref()?;
         tables[self.table_index(garbage.slot)]
-            .find(garbage.hash, |entry| tally_of(&self.realm, entry).garbage)
+            .find(garbage.hash, |entry| tally_of(entry).garbage)
             .map(|entry| Box::from(entry.key()))
     }
 
@@ -575,20 +664,24 @@ fn change_entry(realm: &Realm, entry: &mut Packed, change: impl FnOnce(&mut KeyS
     Change { changed, kept: !changed || pack_into(entry, state) }
 }
 
-fn tally_of(realm: &Realm, entry: &Packed) -> Tally {
+fn tally_of(entry: &Packed) -> Tally {
     match entry.view() {
         View::Plain { deadline, .. } => Tally {
             live: true,
-            tombstone: false,
             deadline: deadline.and_then(|(_, at)| (at != NO_DEADLINE_MS).then_some(at)),
-            garbage: false,
+            garbage: deadline.is_some_and(|(_, at)| at == NO_DEADLINE_MS),
+            ..Tally::default()
         },
-        View::Tombstone { .. } => Tally { live: false, tombstone: true, deadline: None, garbage: true },
+        View::Tombstone { .. } => Tally { tombstone: true, garbage: true, ..Tally::default() },
         View::Rich(state) => {
-            let live = state.visible_type(realm).is_some();
-            let counts = |cell: &crate::merge::cell::Cell| !cell.observed.is_empty();
-            let garbage = !live || counts(&state.string) || state.hash.as_ref().is_some_and(|hash| hash.has_garbage());
-            Tally { live, tombstone: !live, deadline: state.deadline_at().filter(|_| live), garbage }
+            let live = state.is_live();
+            Tally {
+                live,
+                tombstone: !live,
+                deadline: state.deadline_at().filter(|_| live),
+                garbage: state.has_garbage(),
+                counter: state.may_count(),
+            }
         }
     }
 }
@@ -619,7 +712,7 @@ pub fn deadline_of(entry: &Packed) -> Option<Deadline> {
 }
 
 fn unpack_deadline((stamp, at): (u64, u64)) -> Deadline {
-    Deadline { stamp: Stamp::from_raw(stamp), at: (at != u64::MAX).then_some(at) }
+    Deadline { stamp: Stamp::from_raw(stamp), at: (at != NO_DEADLINE_MS).then_some(at) }
 }
 
 fn newest_of(realm: &Realm, entry: &Packed) -> Stamp {
@@ -643,7 +736,7 @@ fn is_packable(state: &KeyState) -> bool {
 }
 
 fn packed_deadline(state: &KeyState) -> Option<(u64, u64)> {
-    state.deadline.map(|deadline| (deadline.stamp.raw(), deadline.at.unwrap_or(u64::MAX)))
+    state.deadline.map(|deadline| (deadline.stamp.raw(), deadline.at.unwrap_or(NO_DEADLINE_MS)))
 }
 
 fn pack(key: &[u8], state: KeyState) -> Packed {
@@ -667,6 +760,17 @@ fn pack_into(entry: &mut Packed, state: KeyState) -> bool {
     true
 }
 
+fn every_stamp_of(entry: &Packed, holds: &impl Fn(Stamp) -> bool) -> bool {
+    let holds = |stamp: Stamp| stamp.is_zero() || holds(stamp);
+    match entry.view() {
+        View::Plain { stamp, deadline, .. } => {
+            holds(Stamp::from_raw(stamp)) && deadline.is_none_or(|(stamp, _)| holds(Stamp::from_raw(stamp)))
+        }
+        View::Tombstone { stamp } => holds(Stamp::from_raw(stamp)),
+        View::Rich(state) => every_stamp(state, &holds),
+    }
+}
+
 fn every_stamp(state: &KeyState, stable: &impl Fn(Stamp) -> bool) -> bool {
     let cell_is = |cell: &crate::merge::cell::Cell| {
         stable(cell.stamp)
@@ -676,5 +780,7 @@ fn every_stamp(state: &KeyState, stable: &impl Fn(Stamp) -> bool) -> bool {
     stable(state.clear)
         && state.deadline.is_none_or(|deadline| stable(deadline.stamp))
         && cell_is(&state.string)
+        // The newest first: while it is not stable, the walk is spared.
+        && state.hash.as_ref().is_none_or(|hash| stable(hash.newest()))
         && state.hash.as_ref().is_none_or(|hash| hash.iter().all(|field| cell_is(&crate::merge::hash::unpack(field))))
 }

@@ -99,5 +99,6 @@ impl Keyspace {
 }
 
 fn plain_tally(at: Option<DeadlineMs>) -> Tally {
-    Tally { live: true, tombstone: false, deadline: at.filter(|&at| at != NO_DEADLINE_MS), garbage: false }
+    let deadline = at.filter(|&at| at != NO_DEADLINE_MS);
+    Tally { live: true, deadline, garbage: at == Some(NO_DEADLINE_MS), ..Tally::default() }
 }
