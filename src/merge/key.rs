@@ -266,6 +266,11 @@ impl KeyState {
         !self.string.is_register() || self.hash.as_ref().is_some_and(|hash| hash.may_count())
     }
 
+    /// Raises the clear stamp without writing the deadline register (full merges bring that apart).
+    pub(super) fn raise_clear_only(&mut self, realm: &Realm, stamp: Stamp) {
+        self.raise_clear(realm, stamp);
+    }
+
     /// The hash part, created if absent.
     pub fn hash_mut(&mut self) -> &mut Hash {
         self.hash.get_or_insert_default()

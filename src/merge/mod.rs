@@ -8,6 +8,7 @@
 //! seen), `hlc` (the clock that mints stamps).
 
 pub mod cell;
+pub mod context;
 pub mod hash;
 pub mod hlc;
 pub mod key;

@@ -1,8 +1,170 @@
 //! What crosses the mesh for links and feeds.
 
-/// To be defined with the links.
-pub enum PeerMessage {}
+use std::sync::Arc;
 
-/// What one core knows of one link or feed, for INFO.
+use super::block::Kind;
+use crate::base::ids::{ConnId, Partition, ShardId, Uuid};
+use crate::merge::origins::{OriginId, OriginIdx};
+use crate::merge::stamp::Hlc;
+
+/// A connection between nodes, named on every core: where its socket lives, and which one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct PeerId {
+    /// The core that has the socket.
+    pub home: ShardId,
+    /// The socket.
+    pub conn: ConnId,
+}
+
+/// One number of a version vector inside this node.
+pub type Entry = (OriginIdx, u8, Hlc);
+
+/// See the file's head.
+pub enum PeerMessage {
+    /// A shard to all cores: what it has applied since it last said so, and a reading below all its later stamps.
+    Published {
+        /// What grew.
+        entries: Vec<Entry>,
+        /// The promise.
+        promise: Hlc,
+        /// Deadlines before this Unix millisecond are final here.
+        final_ms: u64,
+    },
+    /// A core to all cores: what a member has applied, heard on a connection here.
+    Heard {
+        /// The member.
+        node: Uuid,
+        /// What grew; its own origins first.
+        entries: Arc<[Entry]>,
+        /// Its promise.
+        promise: Hlc,
+        /// Deadlines before this Unix millisecond are final there.
+        final_ms: u64,
+        /// The feed whose reader said it of itself.
+        feed: Option<PeerId>,
+    },
+    /// A core to all cores: members heard of.
+    Members(Arc<[Uuid]>),
+    /// A core to all cores: a master has said who it is.
+    Identified {
+        /// As configured.
+        host: String,
+        /// As configured.
+        port: u16,
+    },
+    /// A core to all cores: a link to this origin is healthy, or is not any more.
+    Direct {
+        /// The master's present run.
+        origin: OriginId,
+        /// Whether it is.
+        healthy: bool,
+    },
+    /// A core to all cores: a node is connected (by link or feed), or one connection less.
+    Connected {
+        /// Which run of it.
+        origin: OriginId,
+        /// Came or went.
+        came: bool,
+    },
+    /// A feed's home to all shards: serve it.
+    FeedStart {
+        /// Which.
+        feed: PeerId,
+        /// What its reader has.
+        versions: Arc<[Entry]>,
+        /// Origins it does not want.
+        skip: Arc<[OriginIdx]>,
+    },
+    /// Its reader's wishes changed.
+    FeedSkip {
+        /// Which.
+        feed: PeerId,
+        /// Origins it does not want.
+        skip: Arc<[OriginIdx]>,
+    },
+    /// Its reader asks for a whole partition.
+    FeedPull {
+        /// Which.
+        feed: PeerId,
+        /// What.
+        partition: Partition,
+    },
+    /// It is gone.
+    FeedStop {
+        /// Which.
+        feed: PeerId,
+    },
+    /// A shard to a feed's home: blocks for its reader.
+    FeedBytes {
+        /// Which.
+        feed: PeerId,
+        /// Blocks.
+        bytes: Vec<u8>,
+    },
+    /// A feed's home to a shard: so many of its bytes are on their way.
+    FeedCredit {
+        /// Which.
+        feed: PeerId,
+        /// How many.
+        bytes: usize,
+    },
+    /// A link's home to a shard: blocks that concern its partitions, in the order they came.
+    FromLink {
+        /// Which.
+        link: PeerId,
+        /// Local indices behind the sender's.
+        dictionary: Arc<[OriginIdx]>,
+        /// Records dealt by owner, or blocks of a full merge.
+        items: Vec<(Kind, Vec<u8>)>,
+    },
+    /// A link's home to all shards: it is gone, and what it was merging with it.
+    LinkGone {
+        /// Which.
+        link: PeerId,
+    },
+    /// A shard to a link's home: it sent something unreadable.
+    Broken {
+        /// Which.
+        link: PeerId,
+    },
+    /// A shard to a link's home: a whole partition is merged.
+    Merged {
+        /// Which link.
+        link: PeerId,
+        /// Which partition.
+        partition: Partition,
+    },
+}
+
+/// What one core knows of one link or feed, for INFO, ROLE and MULTIMASTER STATUS.
 #[derive(Clone, Debug, Default)]
-pub struct PeerFigures {}
+pub struct PeerFigures {
+    /// A link to a master (else a feed to a reader).
+    pub is_link: bool,
+    /// As configured (links), or the address it came from (feeds).
+    pub host: String,
+    /// As configured (links), or the port it listens on (feeds).
+    pub port: u16,
+    /// none, connecting, handshake, connected.
+    pub state: &'static str,
+    /// Who it is, once known.
+    pub node: Option<OriginId>,
+    /// Seconds since it last said something; `None`: never.
+    pub idle_s: Option<u64>,
+    /// Seconds since it was lost; `None`: it is not.
+    pub down_s: Option<u64>,
+    /// Why it is not connected.
+    pub reason: String,
+    /// Bytes received.
+    pub bytes_in: u64,
+    /// Bytes sent.
+    pub bytes_out: u64,
+    /// Full merges of partitions taken (links) or given (feeds).
+    pub full_merges: u64,
+    /// Handshakes that resumed from the backlog.
+    pub resumes: u64,
+    /// Its clock less ours at its last promise, milliseconds.
+    pub clock_offset_ms: i64,
+    /// Milliseconds between its newest write's stamp and now, when it was applied last.
+    pub lag_ms: u64,
+}

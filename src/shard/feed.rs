@@ -1,1 +1,275 @@
-//! (next)
+//! What one link is sent by this shard: records the reader lacks and wants, and whole partitions that fell behind.
+//!
+//! `sent` is what the reader has, or has been sent: its version vector at the start, raised by every record sent and
+//! every acknowledgement. A record goes out when it is above `sent` and its origin is not one the reader hears
+//! directly. So every (origin, partition) stream reaches the reader gapless, whatever the topology.
+
+use super::Shard;
+use super::backlog::Position;
+use super::{record, state};
+use crate::base::ids::{Db, Partition, SLOTS_PER_PARTITION, Slot};
+use crate::merge::op::{put_bytes, put_varint};
+use crate::merge::origins::OriginIdx;
+use crate::merge::stamp::Stamp;
+use crate::merge::version::Versions;
+use crate::peer::block::{self, Kind};
+
+/// Records are looked at in runs of about this many bytes, so that one slow link does not hold a core.
+const SLICE_BYTES: usize = 256 * 1024;
+
+/// Keys of a full merge are sent in blocks of about this many bytes.
+const KEYS_BYTES: usize = 64 * 1024;
+
+/// See the file's head.
+pub struct Feed {
+    sent: Versions,
+    cursor: Position,
+    /// Origins the reader hears directly, by local index.
+    skip: Vec<OriginIdx>,
+    /// Partitions that cannot be streamed until they have been merged whole.
+    held: Vec<bool>,
+    /// Whether `held` must be looked at again.
+    recheck: bool,
+    /// Held partitions were announced at this many announcements ago.
+    announced: bool,
+    /// Partitions the reader has asked for.
+    pulls: Vec<Partition>,
+    full: Option<Full>,
+    /// Full merges sent, for INFO.
+    pub full_merges: u64,
+    /// Records sent, for INFO.
+    pub records: u64,
+}
+
+struct Full {
+    partition: Partition,
+    slot: u16,
+    db: u16,
+    cursor: u64,
+}
+
+impl Feed {
+    /// A link whose reader has `versions` (of this shard's partitions).
+    pub fn new(shard: &Shard, versions: Versions, skip: Vec<OriginIdx>) -> Self {
+        let (first, end) = shard.keys.partitions();
+        Self {
+            sent: versions,
+            cursor: shard.backlog.start(),
+            skip,
+            held: vec![false; end - first],
+            recheck: true,
+            announced: false,
+            pulls: Vec::new(),
+            full: None,
+            full_merges: 0,
+            records: 0,
+        }
+    }
+
+    /// The reader has applied this.
+    pub fn acknowledged(&mut self, origin: OriginIdx, partition: usize, hlc: crate::merge::stamp::Hlc) {
+        if self.sent.raise(origin, partition, hlc) && self.held[partition - self.sent.range().0] {
+            self.recheck = true;
+        }
+    }
+
+    /// The reader's wishes changed: what it does not want from us any more, and what it does again.
+    pub fn set_skip(&mut self, shard: &Shard, skip: Vec<OriginIdx>) {
+        if skip != self.skip {
+            self.skip = skip;
+            self.cursor = shard.backlog.start();
+            self.recheck = true;
+        }
+    }
+
+    /// The reader asks for a whole partition.
+    pub fn pull(&mut self, partition: Partition) {
+        if !self.pulls.contains(&partition) && self.full.as_ref().is_none_or(|full| full.partition != partition) {
+            self.pulls.push(partition);
+        }
+    }
+
+    /// Something was put into the data without going through the backlog: partitions may have fallen behind.
+    pub fn recheck(&mut self) {
+        self.recheck = true;
+    }
+
+    /// Say again which partitions are held (about once a second).
+    pub fn announce_again(&mut self) {
+        self.announced = false;
+    }
+
+    /// Whether everything there is has been sent.
+    pub fn is_idle(&self, shard: &Shard) -> bool {
+        self.cursor == shard.backlog.end() && self.full.is_none() && self.pulls.is_empty() && !self.recheck
+    }
+
+    /// Bytes of the backlog not looked at yet.
+    pub fn lag_bytes(&self, shard: &Shard) -> u64 {
+        shard.backlog.end().0.saturating_sub(self.cursor.0)
+    }
+
+    /// Appends blocks for the reader until `bytes_max` is reached or nothing is left.
+    pub fn pump(&mut self, shard: &Shard, out: &mut Vec<u8>, bytes_max: usize) {
+        if self.cursor < shard.backlog.start() {
+            self.cursor = shard.backlog.start();
+            self.recheck = true;
+        }
+        if self.recheck {
+            self.check_held(shard);
+        }
+        if !self.announced {
+            self.announced = true;
+            self.announce(out);
+        }
+        let start = out.len();
+        self.stream(shard, out, bytes_max);
+        while out.len() - start < bytes_max && self.full_step(shard, out) {}
+    }
+
+    fn stream(&mut self, shard: &Shard, out: &mut Vec<u8>, bytes_max: usize) {
+        let start = out.len();
+        let mut looked = 0;
+        while out.len() - start < bytes_max && looked < SLICE_BYTES {
+            let Some(bytes) = shard.backlog.read(self.cursor) else { return };
+            if bytes.is_empty() {
+                return;
+            }
+            let before = out.len();
+            let mut used = 0;
+            block::put(out, Kind::Records, |out| {
+                while let Some(head) = record::head(&bytes[used..]) {
+                    let partition = usize::from(head.partition.0);
+                    let origin = OriginIdx(head.origin);
+                    let wanted = head.hlc > self.sent.get(origin, partition)
+                        && !self.held[partition - self.sent.range().0]
+                        && (origin == OriginIdx::OWN || !self.skip.contains(&origin));
+                    if wanted {
+                        out.extend_from_slice(&bytes[used..used + head.bytes]);
+                        self.sent.raise(origin, partition, head.hlc);
+                        self.records += 1;
+                    }
+                    used += head.bytes;
+                    if used >= SLICE_BYTES || out.len() - start >= bytes_max {
+                        break;
+                    }
+                }
+            });
+            if out.len() == before + block::HEAD_BYTES + 1 {
+                out.truncate(before);
+            }
+            self.cursor.0 += used as u64;
+            looked += used;
+        }
+    }
+
+    // Finds partitions of which something wanted cannot be read from the backlog.
+    fn check_held(&mut self, shard: &Shard) {
+        self.recheck = false;
+        let (first, end) = self.sent.range();
+        let trimmed = shard.backlog.trimmed();
+        for partition in first..end {
+            let is_behind = (0..trimmed.origins()).map(|origin| OriginIdx(origin as u16)).any(|origin| {
+                !self.skip.contains(&origin) && trimmed.get(origin, partition) > self.sent.get(origin, partition)
+            });
+            let held = &mut self.held[partition - first];
+            if *held && !is_behind {
+                // What it missed while it was held is still in the backlog.
+                self.cursor = shard.backlog.start();
+            }
+            if is_behind && !*held {
+                self.announced = false;
+            }
+            *held = is_behind;
+        }
+    }
+
+    fn announce(&self, out: &mut Vec<u8>) {
+        let first = self.sent.range().0;
+        let merging = self.full.as_ref().map(|full| full.partition);
+        let held: Vec<u8> = (0..self.held.len())
+            .filter(|&at| self.held[at])
+            .map(|at| (first + at) as u8)
+            .filter(|&partition| merging != Some(Partition(partition)) && !self.pulls.contains(&Partition(partition)))
+            .collect();
+        if !held.is_empty() {
+            block::put(out, Kind::Behind, |out| out.extend_from_slice(&held));
+        }
+    }
+
+    // One step of a full merge; false when there is none under way.
+    fn full_step(&mut self, shard: &Shard, out: &mut Vec<u8>) -> bool {
+        let Some(full) = &mut self.full else {
+            if self.pulls.is_empty() {
+                return false;
+            }
+            let partition = self.pulls.remove(0);
+            self.begin_full(shard, partition, out);
+            return true;
+        };
+        let slot = Slot(full.partition.first_slot().0 + full.slot);
+        block::put(out, Kind::FullKeys, |out| {
+            out.push(full.partition.0);
+            put_varint(out, u64::from(full.db));
+            let start = out.len();
+            while out.len() - start < KEYS_BYTES {
+                full.cursor = shard.keys.scan_slot(Db(full.db), slot, full.cursor, 16, |entry| {
+                    put_bytes(out, entry.key());
+                    state::encode(entry, out);
+                });
+                if full.cursor == 0 {
+                    break;
+                }
+            }
+        });
+        if full.cursor != 0 {
+            return true;
+        }
+        full.db += 1;
+        if usize::from(full.db) < shard.keys.databases() {
+            // Databases without keys in this slot are passed over without a block each.
+            while usize::from(full.db) < shard.keys.databases() && shard.keys.slot_len(Db(full.db), slot) == 0 {
+                full.db += 1;
+            }
+            if usize::from(full.db) < shard.keys.databases() {
+                return true;
+            }
+        }
+        block::put(out, Kind::FullSlot, |out| out.extend_from_slice(&slot.0.to_le_bytes()));
+        full.db = 0;
+        full.slot += 1;
+        if usize::from(full.slot) == SLOTS_PER_PARTITION {
+            let partition = full.partition;
+            block::put(out, Kind::FullEnd, |out| out.push(partition.0));
+            self.full = None;
+            self.full_merges += 1;
+        }
+        true
+    }
+
+    fn begin_full(&mut self, shard: &Shard, partition: Partition, out: &mut Vec<u8>) {
+        let at = usize::from(partition.0);
+        block::put(out, Kind::FullBegin, |out| {
+            out.push(partition.0);
+            state::put_stamp(out, shard.keys.forgotten(at));
+            let flushes: Vec<(u16, Stamp)> = (0..shard.keys.databases() as u16)
+                .map(|db| (db, shard.keys.flushed(Db(db), at)))
+                .filter(|(_, stamp)| !stamp.is_zero())
+                .collect();
+            put_varint(out, flushes.len() as u64);
+            for (db, stamp) in flushes {
+                put_varint(out, u64::from(db));
+                state::put_stamp(out, stamp);
+            }
+            for (origin, hlc) in shard.versions.column(at) {
+                state::put_stamp(out, Stamp::new(hlc, origin));
+            }
+        });
+        // Everything up to here goes with the whole partition; what comes after is streamed beside it.
+        for (origin, hlc) in shard.versions.column(at) {
+            self.sent.raise(origin, at, hlc);
+        }
+        self.held[at - self.sent.range().0] = false;
+        self.full = Some(Full { partition, slot: 0, db: 0, cursor: 0 });
+    }
+}

@@ -8,6 +8,7 @@
 pub mod backlog;
 pub mod feed;
 pub mod hash;
+pub mod merging;
 pub mod record;
 pub mod stability;
 pub mod state;

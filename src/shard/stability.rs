@@ -16,6 +16,8 @@ pub struct Stability {
     first: usize,
     end: usize,
     members: Vec<Member>,
+    /// Configured masters that have not said yet who they are.
+    unknown: usize,
 }
 
 struct Member {
@@ -26,6 +28,8 @@ struct Member {
     waiting: VecDeque<Waiting>,
     /// Every later write of this member carries a reading above this one.
     promised: Hlc,
+    /// A promise made beside acknowledgements that are waiting.
+    promise_waiting: Hlc,
     /// Deadlines before this Unix millisecond are final on this member (`Keyspace::final_ms`).
     final_ms: u64,
 }
@@ -41,14 +45,14 @@ const WAITING_MAX: usize = 1024;
 impl Stability {
     /// No members but ourselves, for partitions `first..end`.
     pub fn new(first: usize, end: usize) -> Self {
-        Self { first, end, members: Vec::new() }
+        Self { first, end, members: Vec::new(), unknown: 0 }
     }
 
     /// Adds a member, which has acknowledged nothing yet. Known members stay as they are.
     pub fn add(&mut self, node: Uuid) {
         if !self.members.iter().any(|member| member.node == node) {
             let acked = Versions::new(self.first, self.end);
-            self.members.push(Member { node, acked, waiting: VecDeque::new(), promised: Hlc::ZERO, final_ms: 0 });
+            self.members.push(Member { node, acked, waiting: VecDeque::new(), promised: Hlc::ZERO, promise_waiting: Hlc::ZERO, final_ms: 0 });
         }
     }
 
@@ -109,24 +113,37 @@ impl Stability {
                 }
                 member.waiting.push_back(waiting);
             }
+            if member.waiting.is_empty() {
+                member.promised = member.promised.max(member.promise_waiting);
+            }
         }
     }
 
-    /// A member promises that its later writes carry readings above `hlc`. Only to be called once all it had written
-    /// before, in every partition, has been applied here.
+    /// A member promises that its later writes carry readings above `hlc`. Said after its acknowledgements: counts
+    /// once all it had written before has been applied here.
     pub fn promise(&mut self, node: Uuid, hlc: Hlc) {
         if let Some(member) = self.members.iter_mut().find(|member| member.node == node) {
-            member.promised = member.promised.max(hlc);
+            if member.waiting.is_empty() {
+                member.promised = member.promised.max(hlc);
+            } else {
+                member.promise_waiting = member.promise_waiting.max(hlc);
+            }
         }
     }
 
     /// Whether every member has acknowledged a write. Stamps of zero were never written.
     pub fn is_stable(&self, partition: usize, stamp: Stamp) -> bool {
-        stamp.is_zero() || self.members.iter().all(|member| member.acked.covers(partition, stamp))
+        stamp.is_zero() || self.unknown == 0 && self.members.iter().all(|member| member.acked.covers(partition, stamp))
+    }
+
+    /// So many configured masters have not said yet who they are: while there are any, nothing is stable.
+    pub fn set_unknown(&mut self, unknown: usize) {
+        self.unknown = unknown;
     }
 
     /// Below this Unix millisecond no member will write any more, ourselves (`own`) included.
     pub fn horizon_ms(&self, own: Hlc) -> u64 {
+        let own = if self.unknown == 0 { own } else { Hlc::ZERO };
         self.members.iter().map(|member| member.promised).fold(own, Hlc::min).wall_ms()
     }
 

@@ -3,7 +3,7 @@
 use super::batch::{Batch, Call, Done, Message, Ticket};
 use super::control::Then;
 use super::port::Action;
-use super::session::{Blocked, PENDING_MAX, Replies, Session};
+use super::session::{Blocked, Kind, PENDING_MAX, Replies, Session};
 use super::{Ask, Owed, Waiter, Worker};
 use crate::base::ids::{ConnId, Db, ShardId};
 use crate::base::time::Now;
@@ -70,7 +70,7 @@ impl Worker {
     fn run_commands(&mut self, session: &mut Session, buf: &[u8], now: Now) -> usize {
         let mut argv = std::mem::take(&mut session.argv);
         let mut at = 0;
-        while session.blocked.is_none() {
+        while session.blocked.is_none() && session.kind == Kind::Client {
             if session.closing {
                 at = buf.len();
                 break;

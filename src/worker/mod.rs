@@ -10,6 +10,7 @@ pub mod control;
 mod dispatch;
 pub mod home;
 pub mod locks;
+mod peers;
 mod plan;
 pub mod port;
 pub mod session;
@@ -82,6 +83,7 @@ pub struct Worker {
     paused: Vec<ConnId>,
     work: usize,
     memory: MemoryUse,
+    peers: peers::Peers,
 }
 
 /// What the runtime last said of memory.
@@ -130,6 +132,8 @@ impl Worker {
     pub fn new(settings: &WorkerSettings) -> Self {
         let cores = usize::from(settings.shard.map.count());
         let hasher = || ahash::RandomState::with_seeds(1, 2, 3, 4);
+        let (first, end) = settings.shard.map.range(settings.shard.id);
+        let own = settings.node.realm.origins.own().node;
         let mut worker = Self {
             id: settings.shard.id,
             shard: Shard::new(Arc::clone(&settings.node.realm), &settings.shard),
@@ -154,6 +158,7 @@ impl Worker {
             paused: Vec::new(),
             work: 0,
             memory: MemoryUse::default(),
+            peers: peers::Peers::new(own, cores, first, end),
         };
         worker.configure(Arc::clone(&settings.config));
         worker
@@ -182,6 +187,12 @@ impl Worker {
             hash_listpack_value_bytes_max: config.hash_max_listpack_value as usize,
         };
         self.config = config;
+        self.reconcile_peers();
+    }
+
+    fn next_client_id(&mut self) -> u64 {
+        self.next_client += 1;
+        self.next_client * self.cores() as u64 + u64::from(self.id.0)
     }
 
     /// Asks something of the world.
@@ -277,7 +288,7 @@ impl Worker {
             }
             Message::Answer { ticket, answer } => self.answered(from, ticket, answer, now),
             Message::Tell(tell) => self.told(tell, now),
-            Message::Peer(message) => match *message {},
+            Message::Peer(message) => self.peer_message(from, *message, now),
         }
     }
 
@@ -325,6 +336,17 @@ impl Worker {
         }
     }
 
+    // A session that has just become a feed may have blocks behind its command.
+    fn after_link_command(&mut self, conn: ConnId, now: Now) {
+        let Some(session) = self.sessions.get(conn).filter(|session| session.kind != Kind::Client) else { return };
+        if !session.input.is_empty()
+            && let Some(mut session) = self.sessions.take(conn)
+        {
+            let input = std::mem::take(&mut session.input);
+            self.peer_data(session, &input, now);
+        }
+    }
+
     fn end_pause(&mut self, now: Now) {
         self.pause = None;
         for conn in std::mem::take(&mut self.paused) {
@@ -340,8 +362,7 @@ impl Core for Worker {
 
     fn accepted(&mut self, conn: ConnId, peer: &Endpoint, now: Now) {
         self.stats.connections += 1;
-        self.next_client += 1;
-        let id = self.next_client * self.cores() as u64 + u64::from(self.id.0);
+        let id = self.next_client_id();
         let authenticated = !self.config.requirepass.is_set();
         self.sessions.insert(Box::new(Session::new(conn, id, peer.clone(), authenticated, now)));
         if let Some(reason) = self.refuses(peer) {
@@ -354,7 +375,10 @@ impl Core for Worker {
         }
     }
 
-    fn dialed(&mut self, _dial: DialId, _result: Result<(ConnId, Endpoint), String>, _now: Now) {}
+    fn dialed(&mut self, dial: DialId, result: Result<(ConnId, Endpoint), String>, now: Now) {
+        self.peer_dialed(dial, result, now);
+        self.drain_inbox(now);
+    }
 
     fn data(&mut self, conn: ConnId, bytes: &[u8], now: Now) {
         self.stats.net_in += bytes.len() as u64;
@@ -362,8 +386,11 @@ impl Core for Worker {
         session.bytes_in += bytes.len() as u64;
         session.last_input = now;
         match session.kind {
-            Kind::Client => self.run_input(session, bytes, now),
-            Kind::Link(_) | Kind::Feed(_) => self.sessions.put(session),
+            Kind::Client => {
+                self.run_input(session, bytes, now);
+                self.after_link_command(conn, now);
+            }
+            Kind::Link(_) | Kind::Feed(_) => self.peer_data(session, bytes, now),
         }
         self.drain_inbox(now);
     }
@@ -374,7 +401,16 @@ impl Core for Worker {
         }
     }
 
-    fn closed(&mut self, conn: ConnId, half: bool, _now: Now) {
+    fn closed(&mut self, conn: ConnId, half: bool, now: Now) {
+        if self.sessions.get(conn).is_some_and(|session| session.kind != Kind::Client) {
+            if half {
+                self.act(Action::Close(conn));
+            }
+            self.peer_closed(conn, "the other end closed the connection", now);
+            self.sessions.remove(conn);
+            self.drain_inbox(now);
+            return;
+        }
         if half {
             if let Some(session) = self.sessions.get_mut(conn) {
                 // Replies that are still pending have nobody to wait for them but a half-closed reader.
@@ -412,6 +448,7 @@ impl Core for Worker {
         }
         self.shard.promise(now);
         self.check_clients(now);
+        self.tick_peers(now);
         self.drain_inbox(now);
     }
 
@@ -420,10 +457,14 @@ impl Core for Worker {
     }
 
     fn wake_at_us(&self) -> u64 {
-        self.pause.map_or(u64::MAX, |(until_us, _)| until_us)
+        self.pause.map_or(u64::MAX, |(until_us, _)| until_us).min(self.peers_wake_at_us())
     }
 
     fn take_dirty(&mut self, into: &mut Vec<ConnId>) {
+        // The end of a round: what its writes left in the backlog goes to the readers in one block each.
+        if !self.peers_are_idle() {
+            self.pump_feeds();
+        }
         into.append(&mut self.dirty);
     }
 

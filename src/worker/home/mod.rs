@@ -34,7 +34,7 @@ impl Worker {
         home: Home,
         args: &mut Args<'_>,
         reply: &mut Reply<'_>,
-        _now: Now,
+        now: Now,
     ) -> Result<(), CommandError> {
         match home {
             Home::Ping => match args.next_if_any() {
@@ -55,6 +55,7 @@ impl Worker {
                 session.closing = true;
                 self.act(Action::CloseAfterFlush(session.conn));
             }
+            Home::Tutti => return self.accept_feed(session, args, reply, now),
             _ => return Err(CommandError::Text("ERR not here yet")),
         }
         Ok(())
