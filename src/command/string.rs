@@ -2,6 +2,8 @@
 //!
 //! GET and SET are the commands everything is measured by: one hash, one look-up, one copy, no allocation.
 
+use smallvec::SmallVec;
+
 use super::Ctx;
 use super::args::Args;
 use super::error::CommandError;
@@ -218,40 +220,51 @@ fn getex(ctx: &mut Ctx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Resul
 
 fn mget(ctx: &mut Ctx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<(), CommandError> {
     reply.array(args.left());
-    for key in args.rest() {
-        let key = ctx.key(key);
-        // A key of another type is nil here, as in Redis.
-        reply.bulk_or_nil(ctx.string(&key).ok().flatten());
+    let mut rest = args.rest();
+    while rest.len() > 0 {
+        let keys: Batch<KeyRef<'_>> = rest.by_ref().take(BATCH).map(|key| ctx.key_soon(key)).collect();
+        for key in &keys {
+            // A key of another type is nil here, as in Redis.
+            reply.bulk_or_nil(ctx.string(key).ok().flatten());
+        }
     }
     Ok(())
 }
 
 fn mset(ctx: &mut Ctx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<(), CommandError> {
     expect_pairs(args, "mset")?;
-    while args.left() > 0 {
-        let (key, value) = (ctx.key(args.next()?), args.next()?);
-        ctx.set(&key, value, SetDeadline::Clear);
-    }
+    set_all(ctx, args);
     reply.ok();
     Ok(())
 }
 
-fn msetnx(ctx: &mut Ctx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<(), CommandError> {
-    expect_pairs(args, "msetnx")?;
-    let mut pairs = *args;
-    while let Some(key) = pairs.next_if_any() {
-        pairs.next()?;
-        let key = ctx.key(key);
-        if ctx.peek(&key).is_some() {
-            reply.integer(0);
-            return Ok(());
+// Keys are fetched from memory this many at a time: enough to hide the wait, few enough to stay in cache.
+const BATCH: usize = 16;
+
+type Batch<T> = SmallVec<[T; BATCH]>;
+
+// Key, value, key, value.
+fn set_all(ctx: &mut Ctx<'_>, args: &mut Args<'_>) {
+    let mut rest = args.rest();
+    while rest.len() > 0 {
+        let pair = || Some((rest.next()?, rest.next()?));
+        let pairs = std::iter::from_fn(pair).take(BATCH);
+        let pairs: Batch<(KeyRef<'_>, &[u8])> = pairs.map(|(key, value)| (ctx.key_soon(key), value)).collect();
+        for (key, value) in &pairs {
+            ctx.set(key, value, SetDeadline::Clear);
         }
     }
+}
 
-    while args.left() > 0 {
-        let (key, value) = (ctx.key(args.next()?), args.next()?);
-        ctx.set(&key, value, SetDeadline::Clear);
+fn msetnx(ctx: &mut Ctx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<(), CommandError> {
+    expect_pairs(args, "msetnx")?;
+    let exists = { *args }.rest().step_by(2).any(|key| ctx.peek(&ctx.key(key)).is_some());
+    if exists {
+        reply.integer(0);
+        return Ok(());
     }
+
+    set_all(ctx, args);
     reply.integer(1);
     Ok(())
 }

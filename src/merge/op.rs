@@ -272,7 +272,7 @@ pub fn put_total(out: &mut Vec<u8>, total: Total) {
         }
         Total::Fixed(fixed) => {
             out.push(1);
-            out.extend_from_slice(&fixed.to_le_bytes());
+            out.extend_from_slice(&i128::from(fixed).to_le_bytes());
         }
     }
 }
@@ -289,7 +289,9 @@ pub fn take_total(input: &mut &[u8]) -> Option<Total> {
         1 => {
             let (fixed, rest) = input.split_first_chunk::<16>()?;
             *input = rest;
-            Some(i128::from_le_bytes(*fixed)).filter(|&fixed| Total::in_range(fixed)).map(Total::Fixed)
+            Some(i128::from_le_bytes(*fixed))
+                .filter(|&fixed| Total::in_range(fixed))
+                .map(|fixed| Total::Fixed(fixed.into()))
         }
         _ => None,
     }

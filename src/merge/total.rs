@@ -16,7 +16,24 @@ pub enum Total {
     /// Integer increments only.
     Int(i64),
     /// In units of 10^-17.
-    Fixed(i128),
+    Fixed(Wide),
+}
+
+/// An `i128` that is content with 8-byte alignment, so that a counter slot takes 48 bytes instead of 64.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, packed(8))]
+pub struct Wide(i128);
+
+impl From<i128> for Wide {
+    fn from(number: i128) -> Self {
+        Self(number)
+    }
+}
+
+impl From<Wide> for i128 {
+    fn from(wide: Wide) -> Self {
+        wide.0
+    }
 }
 
 impl Default for Total {
@@ -71,7 +88,7 @@ impl Total {
                 shift += 1;
             }
         }
-        (value <= FIXED_MAX).then(|| Self::Fixed(if negative { -value } else { value }).simplified())
+        (value <= FIXED_MAX).then(|| Self::Fixed(Wide(if negative { -value } else { value })).simplified())
     }
 
     /// The sum, or `None` when it leaves the range of its form (callers then fall back to a plain write).
@@ -80,14 +97,14 @@ impl Total {
             return a.checked_add(b).map(Self::Int);
         }
         let sum = self.fixed() + other.fixed();
-        (sum.abs() <= FIXED_MAX).then_some(Self::Fixed(sum))
+        (sum.abs() <= FIXED_MAX).then_some(Self::Fixed(Wide(sum)))
     }
 
     /// In units of 10^-17, at most 10^19 in magnitude.
     pub fn fixed(self) -> i128 {
         match self {
             Self::Int(int) => i128::from(int) * ONE,
-            Self::Fixed(fixed) => fixed,
+            Self::Fixed(fixed) => fixed.into(),
         }
     }
 
@@ -104,8 +121,8 @@ impl Total {
     /// The same number as an integer where it is one that fits.
     pub fn simplified(self) -> Self {
         match self {
-            Self::Fixed(fixed) if fixed % ONE == 0 => i64::try_from(fixed / ONE).map_or(self, Self::Int),
-            other => other,
+            Self::Fixed(Wide(fixed)) => Self::integer(fixed).map_or(self, Self::Int),
+            Self::Int(_) => self,
         }
     }
 
