@@ -124,7 +124,10 @@ mod tests {
     fn arity_leaves_room_for_the_keys() {
         for spec in all() {
             let least = spec.arity.unsigned_abs() as usize;
-            assert!(usize::from(spec.keys.first) < least.max(1) || spec.keys.first == 0, "{}", spec.name);
+            // A list of keys that runs to the end may be empty (DEBUG DIGEST-VALUE).
+            let needed =
+                if spec.keys.last < 0 { usize::from(spec.keys.first) } else { usize::from(spec.keys.first) + 1 };
+            assert!(needed <= least || spec.keys.first == 0, "{}", spec.name);
         }
     }
 }

@@ -70,7 +70,9 @@ fn join_cells(realm: &Realm, ours: &Cell, theirs: &Cell, context: &Context<'_>) 
         (joined.stamp, joined.value) = (stamp, value);
     }
     for slot in ours.slots.iter().chain(&theirs.slots) {
-        let find = |cell: &Cell| cell.slots.iter().find(|known| known.origin == slot.origin).map(|known| (known.dot(), *known));
+        let find = |cell: &Cell| {
+            cell.slots.iter().find(|known| known.origin == slot.origin).map(|known| (known.dot(), *known))
+        };
         let later = |a: super::cell::SlotCount, b: super::cell::SlotCount| if b.last > a.last { b } else { a };
         if let Some(kept) = context.keep(find(ours), find(theirs), later) {
             joined.join_slot(kept);
@@ -78,7 +80,9 @@ fn join_cells(realm: &Realm, ours: &Cell, theirs: &Cell, context: &Context<'_>) 
     }
     for seen in ours.observed.iter().chain(&theirs.observed) {
         let origin = seen.slot.origin;
-        let find = |cell: &Cell| cell.observed.iter().find(|known| known.slot.origin == origin).map(|known| (known.by, *known));
+        let find = |cell: &Cell| {
+            cell.observed.iter().find(|known| known.slot.origin == origin).map(|known| (known.by, *known))
+        };
         let (mine, other) = (find(ours), find(theirs));
         let both = |a, b| {
             let mut cell = Cell::default();
@@ -94,7 +98,8 @@ fn join_cells(realm: &Realm, ours: &Cell, theirs: &Cell, context: &Context<'_>) 
 }
 
 fn join_hashes(realm: &Realm, ours: Option<&Hash>, theirs: Option<&Hash>, context: &Context<'_>) -> Option<Hash> {
-    let find = |hash: Option<&Hash>, name: &[u8]| hash.and_then(|hash| hash.find(realm, name)).map(unpack).unwrap_or_default();
+    let find =
+        |hash: Option<&Hash>, name: &[u8]| hash.and_then(|hash| hash.find(realm, name)).map(unpack).unwrap_or_default();
     let mut joined = Hash::default();
     for field in ours.into_iter().chain(theirs).flat_map(|hash| hash.iter()) {
         let cell = join_cells(realm, &find(ours, field.key()), &find(theirs, field.key()), context);

@@ -43,7 +43,8 @@ impl Hello {
             }
         }
         let texts = self.texts();
-        let args: Vec<&[u8]> = std::iter::once(COMMAND.as_bytes()).chain(texts.iter().map(|text| text.as_bytes())).collect();
+        let args: Vec<&[u8]> =
+            std::iter::once(COMMAND.as_bytes()).chain(texts.iter().map(|text| text.as_bytes())).collect();
         encode_command(out, &args);
     }
 
@@ -89,7 +90,10 @@ impl Hello {
             ));
         }
         if self.version != VERSION {
-            return Some(format!("it speaks link version {}, this node {VERSION}: run versions that share one", self.version));
+            return Some(format!(
+                "it speaks link version {}, this node {VERSION}: run versions that share one",
+                self.version
+            ));
         }
         None
     }

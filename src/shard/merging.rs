@@ -59,7 +59,10 @@ impl Shard {
 
     /// Keys of it. False: malformed.
     pub fn merge_keys(
-        &mut self, merging: &mut Merging, mut input: &[u8], origin: &impl Fn(u16) -> Option<OriginIdx>,
+        &mut self,
+        merging: &mut Merging,
+        mut input: &[u8],
+        origin: &impl Fn(u16) -> Option<OriginIdx>,
     ) -> bool {
         let Some(db) = take_varint(&mut input).and_then(|db| u16::try_from(db).ok()).map(Db) else { return false };
         while !input.is_empty() {

@@ -52,7 +52,14 @@ impl Stability {
     pub fn add(&mut self, node: Uuid) {
         if !self.members.iter().any(|member| member.node == node) {
             let acked = Versions::new(self.first, self.end);
-            self.members.push(Member { node, acked, waiting: VecDeque::new(), promised: Hlc::ZERO, promise_waiting: Hlc::ZERO, final_ms: 0 });
+            self.members.push(Member {
+                node,
+                acked,
+                waiting: VecDeque::new(),
+                promised: Hlc::ZERO,
+                promise_waiting: Hlc::ZERO,
+                final_ms: 0,
+            });
         }
     }
 

@@ -8,14 +8,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::Worker;
 use super::batch::Message;
 use super::port::{Action, DialId, Endpoint};
 use super::session::{Kind as SessionKind, Session};
-use super::Worker;
 use crate::base::ids::{ConnId, Partition, ShardId, Slot, Uuid};
 use crate::base::time::Now;
-use crate::merge::origins::{OriginId, OriginIdx};
 use crate::merge::op::{put_varint, take_varint};
+use crate::merge::origins::{OriginId, OriginIdx};
 use crate::merge::stamp::Hlc;
 use crate::merge::version::Versions;
 use crate::peer::block::{self, Front, Kind};
@@ -153,7 +153,8 @@ impl Worker {
         }
         let cores = self.cores() as u64;
         let mine = |host: &str, port: u16| {
-            let hash = host.bytes().fold(u64::from(port), |hash, byte| hash.wrapping_mul(31).wrapping_add(u64::from(byte)));
+            let hash =
+                host.bytes().fold(u64::from(port), |hash, byte| hash.wrapping_mul(31).wrapping_add(u64::from(byte)));
             hash % cores
         };
         let wanted: Vec<(String, u16)> = config
@@ -315,7 +316,9 @@ impl Worker {
             }
             if !self.peers.conns.contains_key(&session.conn) {
                 match try_decode(rest) {
-                    Err(_) => return (at, Some("its answer is not Redis protocol: is it a Redis-compatible server?".into())),
+                    Err(_) => {
+                        return (at, Some("its answer is not Redis protocol: is it a Redis-compatible server?".into()));
+                    }
                     Ok(None) => return (at, None),
                     Ok(Some((reply, used))) => {
                         at += used;
@@ -340,7 +343,8 @@ impl Worker {
     }
 
     fn handshake_reply(&mut self, session: &mut Session, reply: &Value, now: Now) -> Result<(), String> {
-        let Some(at) = self.peers.targets.iter().position(|target| target.state == State::Handshake(session.conn)) else {
+        let Some(at) = self.peers.targets.iter().position(|target| target.state == State::Handshake(session.conn))
+        else {
             return Err("it is not wanted any more".into());
         };
         let own = self.node.realm.origins.own();
@@ -377,7 +381,11 @@ impl Worker {
 
     /// A reader asks for a link (`tutti.link`): the session becomes a feed.
     pub(super) fn accept_feed(
-        &mut self, session: &mut Session, args: &mut crate::command::args::Args<'_>, reply: &mut Reply<'_>, now: Now,
+        &mut self,
+        session: &mut Session,
+        args: &mut crate::command::args::Args<'_>,
+        reply: &mut Reply<'_>,
+        now: Now,
     ) -> Result<(), crate::command::error::CommandError> {
         use crate::command::error::CommandError;
         let hello = Hello::from_args(args.rest()).ok_or(CommandError::Text("ERR tutti.link: not a handshake"))?;
@@ -386,9 +394,13 @@ impl Worker {
             tracing::warn!(reader = session.endpoint.remote, "link refused: {objection}");
             return Err(CommandError::Owned(format!("ERR link refused: {objection}")));
         }
-        let is_elsewhere = |known: &OriginId| known.node == hello.origin.node && known.incarnation > hello.origin.incarnation;
+        let is_elsewhere =
+            |known: &OriginId| known.node == hello.origin.node && known.incarnation > hello.origin.incarnation;
         if self.peers.connected.iter().any(is_elsewhere) {
-            let text = format!("ERR link refused: node {} is connected from elsewhere with a newer start; if its data directory was copied, empty the copy's", hello.origin.node);
+            let text = format!(
+                "ERR link refused: node {} is connected from elsewhere with a newer start; if its data directory was copied, empty the copy's",
+                hello.origin.node
+            );
             return Err(CommandError::Owned(text));
         }
         Hello::ours(own, self.announced_port()).put_reply(reply);
@@ -456,7 +468,8 @@ impl Worker {
         }
         if conn.is_link {
             // A link that has gone silent is not heard directly: others must forward what its master wrote.
-            let mut interest: Vec<OriginId> = self.peers.direct.iter().copied().filter(|origin| *origin != conn.origin).collect();
+            let mut interest: Vec<OriginId> =
+                self.peers.direct.iter().copied().filter(|origin| *origin != conn.origin).collect();
             interest.sort_unstable();
             interest.dedup();
             if interest != conn.interest_said {
@@ -518,7 +531,8 @@ impl Worker {
             let Some(mut conn) = self.peers.conns.remove(&id) else { continue };
             if let Some(mut output) = self.sessions.get_mut(id).map(|session| std::mem::take(&mut session.output)) {
                 // A reader that takes nothing gets no news on top.
-                let stuck = self.sessions.get(id).is_some_and(|session| session.unsent + output.len() > FEED_UNSENT_MAX);
+                let stuck =
+                    self.sessions.get(id).is_some_and(|session| session.unsent + output.len() > FEED_UNSENT_MAX);
                 if !stuck && (conn.started || conn.is_link) {
                     self.say(&mut conn, &mut output, heartbeat, now);
                 }
@@ -567,7 +581,11 @@ impl Worker {
                 conn.started = true;
                 let versions: Arc<[Entry]> = std::mem::take(&mut conn.heard).into();
                 let skip = self.skip_of(session.conn)?;
-                self.broadcast(|| PeerMessage::FeedStart { feed: id, versions: Arc::clone(&versions), skip: Arc::clone(&skip) });
+                self.broadcast(|| PeerMessage::FeedStart {
+                    feed: id,
+                    versions: Arc::clone(&versions),
+                    skip: Arc::clone(&skip),
+                });
                 self.greet(session, now);
             }
             Kind::Interest => {
@@ -668,7 +686,9 @@ impl Worker {
                 None => false,
             },
             Kind::FullKeys => {
-                let Some(merging) = bytes.first().and_then(|&at| self.peers.mergings.get_mut(&(link, at))) else { return false };
+                let Some(merging) = bytes.first().and_then(|&at| self.peers.mergings.get_mut(&(link, at))) else {
+                    return false;
+                };
                 self.shard.merge_keys(merging, &bytes[1..], &origin)
             }
             Kind::FullSlot => {
@@ -679,7 +699,9 @@ impl Worker {
                 true
             }
             Kind::FullEnd => {
-                let Some(merging) = bytes.first().and_then(|&at| self.peers.mergings.remove(&(link, at))) else { return false };
+                let Some(merging) = bytes.first().and_then(|&at| self.peers.mergings.remove(&(link, at))) else {
+                    return false;
+                };
                 self.shard.end_merging(&merging, now);
                 for served in &mut self.peers.feeds {
                     served.feed.recheck();
@@ -709,7 +731,8 @@ impl Worker {
             }
         }
         let feed = (of_itself && !conn.is_link && conn.started).then_some(id);
-        let (node, promise, final_ms, entries): (_, _, _, Arc<[Entry]>) = (row.node, row.promise, row.final_ms, entries.into());
+        let (node, promise, final_ms, entries): (_, _, _, Arc<[Entry]>) =
+            (row.node, row.promise, row.final_ms, entries.into());
         self.broadcast(|| PeerMessage::Heard { node, entries: Arc::clone(&entries), promise, final_ms, feed });
         Some(())
     }
@@ -815,7 +838,9 @@ impl Worker {
             let served = &mut self.peers.feeds[at];
             let id = served.id;
             if id.home == self.id {
-                let Some(mut output) = self.sessions.get_mut(id.conn).map(|session| std::mem::take(&mut session.output)) else {
+                let Some(mut output) =
+                    self.sessions.get_mut(id.conn).map(|session| std::mem::take(&mut session.output))
+                else {
                     continue;
                 };
                 let unsent = self.sessions.get(id.conn).map_or(0, |session| session.unsent) + output.len();
