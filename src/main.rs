@@ -6,13 +6,13 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::{self, IsTerminal, Read, Write};
 use std::os::unix::ffi::OsStringExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use tutti::base::text::glob_match;
 use tutti::config::Config;
 use tutti::config::args::{self, Invocation, Request};
-use tutti::config::load::{File, Loaded, Note};
+use tutti::config::load::{Loaded, Note};
+use tutti::runtime::config_file::{read, read_included};
 use tutti::runtime::logging;
 
 #[global_allocator]
@@ -68,41 +68,10 @@ fn load(invocation: &Invocation) -> Result<Loaded, String> {
     Ok(loaded)
 }
 
-fn read(path: &str) -> Result<File, String> {
-    fs::read(path).map(|text| (path.to_owned(), text)).map_err(|error| format!("{path}: {error}"))
-}
-
 fn read_stdin() -> Result<Vec<u8>, String> {
     let mut text = Vec::new();
     io::stdin().lock().read_to_end(&mut text).map_err(|error| format!("standard input: {error}"))?;
     Ok(text)
-}
-
-/// One file, or those a pattern matches in the order of their names; a pattern may match none.
-fn read_included(pattern: &str) -> Result<Vec<File>, String> {
-    if !pattern.contains(['*', '?', '[']) {
-        return fs::read(pattern).map(|text| vec![(pattern.to_owned(), text)]).map_err(|error| error.to_string());
-    }
-    let start = PathBuf::from(if pattern.starts_with('/') { "/" } else { "" });
-    let mut paths = vec![start];
-    for part in pattern.split('/').filter(|part| !part.is_empty()) {
-        paths = paths.iter().flat_map(|path| matching(path, part)).collect();
-    }
-    paths.into_iter().filter(|path| !path.is_dir()).map(|path| read(&path.to_string_lossy())).collect()
-}
-
-fn matching(dir: &Path, part: &str) -> Vec<PathBuf> {
-    if !part.contains(['*', '?', '[']) {
-        let path = dir.join(part);
-        return if path.exists() { vec![path] } else { Vec::new() };
-    }
-    let here = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
-    let names = fs::read_dir(here).into_iter().flatten().flatten().map(|entry| entry.file_name().into_vec());
-    // As in a shell, a leading dot must be asked for.
-    let is_hidden = |name: &[u8]| name.starts_with(b".") && !part.starts_with('.');
-    let mut names: Vec<_> = names.filter(|name| !is_hidden(name) && glob_match(part.as_bytes(), name, false)).collect();
-    names.sort();
-    names.into_iter().map(|name| dir.join(OsString::from_vec(name))).collect()
 }
 
 fn absolute(path: &str) -> Result<String, String> {

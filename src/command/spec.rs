@@ -91,6 +91,13 @@ pub const OTHER_DB: Flags = Flags(1 << 13);
 /// Has subcommands with rows of their own, named `object|encoding`: see `table::resolve`.
 pub const CONTAINER: Flags = Flags(1 << 12);
 
+/// Not allowed in MULTI.
+pub const NO_MULTI: Flags = Flags(1 << 14);
+/// Allowed while a script keeps the server busy.
+pub const ALLOW_BUSY: Flags = Flags(1 << 15);
+/// Refused while a peer's data is loaded beside ours.
+pub const NO_ASYNC_LOADING: Flags = Flags(1 << 16);
+
 /// Which arguments are keys. Positions count the name as 0.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Keys {
@@ -221,4 +228,5 @@ pub enum Group {
     Connection,
     Server,
     Replication,
+    Cluster,
 }

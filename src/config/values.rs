@@ -152,6 +152,13 @@ impl Secret {
         !self.0.is_empty()
     }
 
+    /// True when this is the password. Takes the same time whichever byte differs.
+    pub fn is(&self, given: &[u8]) -> bool {
+        let differing = |(at, byte): (usize, &u8)| byte ^ self.0.get(at).copied().unwrap_or(!byte);
+        let differs = given.iter().enumerate().map(differing).fold(0, |all, bits| all | bits);
+        std::hint::black_box(differs) == 0 && given.len() == self.0.len()
+    }
+
     /// The password itself: for AUTH, CONFIG GET and CONFIG REWRITE only.
     pub fn reveal(&self) -> &[u8] {
         &self.0

@@ -7,6 +7,7 @@
 
 use std::alloc::{GlobalAlloc, Layout};
 
+use super::count;
 use libmimalloc_sys::{
     mi_free, mi_malloc, mi_malloc_aligned, mi_realloc, mi_realloc_aligned, mi_zalloc, mi_zalloc_aligned,
 };
@@ -26,6 +27,7 @@ fn is_aligned_anyway(layout: Layout) -> bool {
 unsafe impl GlobalAlloc for Mimalloc {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count::add(layout.size());
         // SAFETY: both calls take any size, and a layout's alignment is a power of two.
         unsafe {
             if is_aligned_anyway(layout) {
@@ -38,6 +40,7 @@ unsafe impl GlobalAlloc for Mimalloc {
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count::add(layout.size());
         // SAFETY: as in `alloc`.
         unsafe {
             if is_aligned_anyway(layout) {
@@ -49,13 +52,15 @@ unsafe impl GlobalAlloc for Mimalloc {
     }
 
     #[inline]
-    unsafe fn dealloc(&self, block: *mut u8, _: Layout) {
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        count::subtract(layout.size());
         // SAFETY: the caller hands back a block of this allocator, once.
         unsafe { mi_free(block.cast()) }
     }
 
     #[inline]
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        count::change(layout.size(), new_size);
         // SAFETY: the caller hands back a block of this allocator, and `new_size` makes a layout with this alignment.
         unsafe {
             if is_aligned_anyway(Layout::from_size_align_unchecked(new_size, layout.align())) {

@@ -2,5 +2,6 @@
 //! scanned in small steps, and the allocator whose size classes they count on.
 
 pub mod alloc;
+pub mod count;
 pub mod entry;
 pub mod table;

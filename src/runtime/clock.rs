@@ -16,6 +16,11 @@ pub fn now() -> Now {
     Now { wall_ms: wall.as_millis() as u64, mono_us: start.elapsed().as_micros() as u64 }
 }
 
+/// `Now::mono_us` alone, for how long things take.
+pub fn mono_us() -> u64 {
+    PROCESS_START.get_or_init(Instant::now).elapsed().as_micros() as u64
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,9 +12,9 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SendError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tracing::field::{Field, Visit};
@@ -32,8 +32,18 @@ use crate::config::values::{LogFormat, LogLevel, SyslogFacility};
 pub fn init(config: &Config) -> Result<Log, String> {
     let (subscriber, log) = build(config)?;
     tracing::subscriber::set_global_default(subscriber).map_err(|_| "the log was started twice".to_owned())?;
+    let _ = RUNNING.set(log.clone());
     report_panics(log.clone());
     Ok(log)
+}
+
+static RUNNING: OnceLock<Log> = OnceLock::new();
+
+/// Changes the level of the process' log, if it was started.
+pub fn set_level(level: LogLevel) {
+    if let Some(log) = RUNNING.get() {
+        log.set_level(level);
+    }
 }
 
 /// The running log.

@@ -15,6 +15,8 @@ pub(crate) struct Mailbox {
     /// All cores are done: leave.
     leave: AtomicBool,
     resolved: Mutex<Vec<Resolved>>,
+    /// Ends of CONFIG REWRITE.
+    rewritten: Mutex<Vec<Result<(), String>>>,
 }
 
 /// The end of a name look-up.
@@ -31,6 +33,7 @@ impl Mailbox {
             stop: AtomicBool::new(false),
             leave: AtomicBool::new(false),
             resolved: Mutex::new(Vec::new()),
+            rewritten: Mutex::new(Vec::new()),
         })
     }
 
@@ -64,6 +67,15 @@ impl Mailbox {
 
     pub(crate) fn take_resolved(&self) -> Vec<Resolved> {
         std::mem::take(&mut *self.resolved.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn put_rewritten(&self, result: Result<(), String>) {
+        self.rewritten.lock().unwrap_or_else(PoisonError::into_inner).push(result);
+        self.wake();
+    }
+
+    pub(crate) fn take_rewritten(&self) -> Vec<Result<(), String>> {
+        std::mem::take(&mut *self.rewritten.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn wake(&self) {

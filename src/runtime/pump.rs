@@ -13,12 +13,16 @@ use std::sync::Arc;
 
 use super::bell::{Bell, Wire};
 use super::clock;
+use super::config_file;
 use super::dial::{Dials, Wish};
 use super::disk::Disk;
+use super::logging;
 use super::mailbox::Mailbox;
 use super::marks::{self, Mark};
+use super::measure::Gauge;
 use super::mesh::Mesh;
 use super::net::Net;
+use super::process;
 use super::ring::{Completion, SocketRing};
 use super::start::Node;
 use super::token::Op;
@@ -52,6 +56,7 @@ pub(crate) struct Pump<C: Core> {
     mailbox: Arc<Mailbox>,
     now: Now,
     last_tick_us: u64,
+    gauge: Gauge,
     /// Some ring of the mesh is full: sockets are not read.
     is_held: bool,
     /// Another thread left something in the mailbox.
@@ -106,6 +111,7 @@ impl<C: Core> Pump<C> {
             mailbox,
             now: clock::now(),
             last_tick_us: 0,
+            gauge: Gauge::new(),
             is_held: false,
             is_called: true,
             is_busy: false,
@@ -183,11 +189,15 @@ impl<C: Core> Pump<C> {
         let Self { core, net, now, .. } = self;
         if now.mono_us >= self.last_tick_us + TICK_US || now.mono_us >= core.wake_at_us() {
             self.last_tick_us = now.mono_us;
+            core.measured(&self.gauge.read());
             core.tick(*now);
             self.next_timer_us = 0;
         }
         if self.is_called {
             self.dials.collect_resolved(core, net, *now);
+            for result in self.mailbox.take_rewritten() {
+                core.config_rewritten(result, *now);
+            }
             self.next_timer_us = 0;
         }
         if now.mono_us >= self.next_timer_us {
@@ -239,6 +249,11 @@ impl<C: Core> Pump<C> {
                     self.dials.begin(core, net, Wish { dial, host, port, timeout_ms }, *now);
                 }
                 Action::File { file, step } => self.disk.begin(file, step),
+                Action::Reconfigured(config) => {
+                    logging::set_level(config.loglevel);
+                    process::raise_file_limit(config.maxclients as usize, self.node.cores());
+                }
+                Action::RewriteConfig(config) => config_file::rewrite_beside(config, Arc::clone(&self.mailbox)),
                 Action::Exit(code) => self.exit(code),
             }
             self.next_timer_us = 0;

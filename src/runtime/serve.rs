@@ -1,7 +1,7 @@
 //! From a configuration to a running node: identities, one worker per core, and the end.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::settings::{Port, Settings};
 use super::{CoreSeat, clock};
@@ -24,6 +24,7 @@ pub fn serve(config: Config) -> Result<i32, String> {
         pid: std::process::id(),
         config_file: (!config.config_file.is_empty()).then(|| config.config_file.clone()),
         executable: std::env::current_exe().map_or_else(|_| String::new(), |path| path.to_string_lossy().into_owned()),
+        clients: AtomicUsize::new(0),
     });
     let settings = settings(&config);
     let cores = super::core_count(&settings) as u16;
@@ -39,7 +40,9 @@ pub fn serve(config: Config) -> Result<i32, String> {
             drift_ms_max: config.max_clock_drift,
             seed: seed.fetch_add(1, Ordering::Relaxed),
         };
-        Worker::new(&WorkerSettings { shard, node: Arc::clone(&node), config: Arc::clone(&config) })
+        let mut worker = Worker::new(&WorkerSettings { shard, node: Arc::clone(&node), config: Arc::clone(&config) });
+        worker.set_stopwatch(clock::mono_us);
+        worker
     };
     super::run(&settings, make, |_| tracing::info!(port, cores, "Ready to accept connections"))
 }

@@ -71,6 +71,10 @@ impl Node {
         }
     }
 
+    pub(crate) fn cores(&self) -> usize {
+        self.mailboxes.len()
+    }
+
     fn ask_to_stop(&self) {
         self.mailboxes.iter().for_each(|mailbox| mailbox.ask_to_stop());
     }

@@ -20,10 +20,32 @@ pub enum Ask {
     },
     /// Numbers for INFO.
     Figures,
-    /// CLIENT LIST.
-    Clients,
-    /// CLIENT KILL with its filters; answers how many.
-    Kill(KillFilter),
+    /// CLIENT LIST of these.
+    Clients(ClientFilter),
+    /// CLIENT KILL of these; answers how many.
+    Kill(ClientFilter),
+    /// SLOWLOG.
+    Slowlog(SlowlogAsk),
+    /// CONFIG SET; only core 0 is asked, so that no two changes meet.
+    Configure {
+        /// Names and values.
+        pairs: Arc<[(Vec<u8>, Vec<u8>)]>,
+        /// The client is on this machine.
+        is_local: bool,
+    },
+    /// To be told, and to say when it was.
+    Tell(Tell),
+}
+
+/// What SLOWLOG wants of a core.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SlowlogAsk {
+    /// Its entries.
+    Get,
+    /// How many.
+    Len,
+    /// To forget them.
+    Reset,
 }
 
 /// An answer.
@@ -37,6 +59,10 @@ pub enum Answer {
     Lines(String),
     /// How many.
     Count(usize),
+    /// Entries of the slow log.
+    Slow(Vec<SlowEntry>),
+    /// CONFIG SET: the change's number and the new configuration, or the refusal.
+    Configured(Result<(u64, Arc<Config>), String>),
 }
 
 /// Told to every core.
@@ -44,6 +70,13 @@ pub enum Answer {
 pub enum Tell {
     /// The configuration changed.
     Config(Arc<Config>),
+    /// The configuration changed by CONFIG SET; changes are numbered, because they may overtake each other.
+    Adopt {
+        /// Which change.
+        count: u64,
+        /// The result.
+        config: Arc<Config>,
+    },
     /// CLIENT PAUSE until this time on `Now::mono_us` (0: UNPAUSE); `writes_only`: reads go on.
     Pause {
         /// Until when.
@@ -55,11 +88,11 @@ pub enum Tell {
     ResetStats,
 }
 
-/// Which clients CLIENT KILL means. Empty filters match everything.
+/// Which clients CLIENT LIST and CLIENT KILL mean. Empty filters match everything.
 #[derive(Clone, Debug, Default)]
-pub struct KillFilter {
-    /// CLIENT ID.
-    pub id: Option<u64>,
+pub struct ClientFilter {
+    /// CLIENT ID, one of these.
+    pub ids: Option<Vec<u64>>,
     /// `ip:port`.
     pub addr: Option<String>,
     /// Our end.
@@ -72,9 +105,11 @@ pub struct KillFilter {
     pub skip_id: Option<u64>,
     /// At least this old, seconds.
     pub max_age_s: Option<u64>,
+    /// Who asks: killing itself, it still gets the reply.
+    pub asker: u64,
 }
 
-impl KillFilter {
+impl ClientFilter {
     /// Whether a session is meant. `age_s`: seconds since it connected.
     pub fn matches(&self, session: &super::session::Session, age_s: u64) -> bool {
         use super::session::Kind;
@@ -83,11 +118,11 @@ impl KillFilter {
             Kind::Link(_) => "master",
             Kind::Feed(_) => "replica",
         };
-        self.id.is_none_or(|id| id == session.id)
+        self.ids.as_ref().is_none_or(|ids| ids.contains(&session.id))
             && self.addr.as_ref().is_none_or(|addr| *addr == session.endpoint.remote)
             && self.laddr.as_ref().is_none_or(|addr| *addr == session.endpoint.local)
             && self.user.as_ref().is_none_or(|user| *user == session.user)
-            && self.kind.as_deref().is_none_or(|wanted| wanted == kind || wanted == "slave" && kind == "replica")
+            && self.kind.as_deref().is_none_or(|wanted| wanted == kind)
             && self.skip_id != Some(session.id)
             && self.max_age_s.is_none_or(|least| age_s >= least)
     }
@@ -118,10 +153,37 @@ pub struct Figures {
     pub client_bytes: usize,
     /// This core's own counters.
     pub core: CoreStats,
+    /// Commands, bytes in and out, link bytes in and out per second, of late.
+    pub rates: [u64; 5],
+    /// Error replies by their code word.
+    pub errors_by_code: Vec<(String, u64)>,
+    /// Processor time of this core's thread, user and system, microseconds.
+    pub thread_us: (u64, u64),
+    /// Links to masters on this core and feeds of replicas.
+    pub links_and_feeds: (usize, usize),
+    /// Bytes of the buffers of feeds.
+    pub feed_bytes: usize,
     /// Per command: calls, microseconds, rejected, failed.
     pub commands: Vec<(&'static str, CommandStats)>,
     /// Lines of what this core knows of its links and feeds, see `peer`.
     pub peers: Vec<crate::peer::mesh::PeerFigures>,
+}
+
+/// One slow command.
+#[derive(Clone, Debug)]
+pub struct SlowEntry {
+    /// Unique in this process.
+    pub id: u64,
+    /// When it ran, Unix seconds.
+    pub at_s: u64,
+    /// How long it ran.
+    pub duration_us: u64,
+    /// The command, shortened as Redis does.
+    pub args: Vec<Vec<u8>>,
+    /// Who sent it.
+    pub addr: String,
+    /// Its CLIENT SETNAME.
+    pub name: String,
 }
 
 /// Counters of one core beside its shard.
@@ -147,8 +209,12 @@ pub struct CoreStats {
     pub batches: u64,
     /// Error replies.
     pub errors: u64,
-    /// Clients dropped by output or query limits.
-    pub limit_disconnects: u64,
+    /// Clients dropped because they did not read.
+    pub output_disconnects: u64,
+    /// Clients dropped because of what they sent.
+    pub query_disconnects: u64,
+    /// Clients dropped because they were silent.
+    pub idle_disconnects: u64,
     /// AUTH failures.
     pub auth_failures: u64,
 }
@@ -162,6 +228,8 @@ pub struct CommandStats {
     pub rejected: u64,
     /// Ended in an error reply.
     pub failed: u64,
+    /// Time it took, microseconds; for the quickest commands an estimate from samples.
+    pub us: u64,
 }
 
 /// A question to all cores at once: collects the answers and knows what to do with them.
@@ -180,9 +248,19 @@ pub enum Then {
     /// Join RESP replies.
     Join(crate::command::spec::Join),
     /// INFO of these sections.
-    Info(Vec<String>),
+    Info(super::home::sections::Sections),
+    /// MEMORY STATS.
+    MemoryStats,
     /// CLIENT LIST.
     Clients,
+    /// SLOWLOG GET of this many, newest first.
+    SlowlogGet(usize),
+    /// Counts are added up.
+    Count,
+    /// `+OK` once all have answered.
+    Ok,
+    /// CONFIG SET: core 0 has answered, and all cores are to be told.
+    Adopt,
     /// CLIENT KILL in its new form (`:count`) or its old one (`+OK`).
     Kill {
         /// `CLIENT KILL addr`.

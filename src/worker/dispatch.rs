@@ -71,7 +71,7 @@ impl Worker {
         let mut argv = std::mem::take(&mut session.argv);
         let mut at = 0;
         while session.blocked.is_none() && session.kind == Kind::Client {
-            if session.closing {
+            if session.closing || session.half_closed {
                 at = buf.len();
                 break;
             }
@@ -94,9 +94,12 @@ impl Worker {
                         let version = session.version;
                         session.write(|out| Reply::new(out, version).error(&format!("ERR {error}")));
                     }
-                    self.stats.errors += 1;
-                    session.closing = true;
-                    self.act(Action::CloseAfterFlush(session.conn));
+                    self.count_error("ERR");
+                    self.stats.query_disconnects += u64::from(!error.is_answered());
+                    // Replies that are pending go out first.
+                    session.half_closed = true;
+                    at = buf.len();
+                    break;
                 }
             }
         }
@@ -111,6 +114,7 @@ impl Worker {
         };
         if let Some(error) = self.gate(session, spec, argv.len()) {
             self.command_stats[index].rejected += 1;
+            session.last_command = spec.name;
             self.refuse(session, &error);
             return Flow::Done;
         }
@@ -123,14 +127,25 @@ impl Worker {
             return Flow::Retry;
         }
         let errors = self.stats.errors;
+        let is_skipped = session.replies == Replies::SkipNext;
+        // Before it runs: containers put the subcommand's name there.
+        let previous = std::mem::replace(&mut session.last_command, spec.name);
+        let started_us = self.begin_measuring(spec);
         let flow = self.run(session, spec, argv, buf, now);
-        if flow == Flow::Done {
-            self.stats.commands += 1;
-            session.commands += 1;
-            session.last_command = spec.name;
-            let stats = &mut self.command_stats[index];
-            stats.calls += 1;
-            stats.failed += self.stats.errors - errors;
+        if flow == Flow::Retry {
+            session.last_command = previous;
+            return flow;
+        }
+        if is_skipped && session.replies == Replies::SkipNext {
+            session.replies = Replies::On;
+        }
+        self.stats.commands += 1;
+        session.commands += 1;
+        let stats = &mut self.command_stats[index];
+        stats.calls += 1;
+        stats.failed += self.stats.errors - errors;
+        if let Some(started_us) = started_us {
+            self.end_measuring(index, spec, started_us, session, argv, buf, now);
         }
         flow
     }
@@ -263,9 +278,10 @@ impl Worker {
         let mark = reply.mark();
         let mut ctx = Ctx { shard: &mut self.shard, db, now, limits: &self.limits, scratch: &mut self.scratch };
         if let Err(error) = handler(&mut ctx, &mut Args::new(argv, buf), &mut reply) {
+            let text = error.to_string();
             reply.truncate(mark);
-            reply.error(&error.to_string());
-            self.stats.errors += 1;
+            reply.error(&text);
+            self.count_error(&text);
         }
     }
 
@@ -317,8 +333,7 @@ impl Worker {
     pub(super) fn done(&mut self, ticket: Ticket, reply: &[u8], now: Now) {
         match self.tickets.remove(&ticket) {
             Some(Owed::Place { conn, place }) => {
-                let silent = self.sessions.get(conn).is_some_and(|session| session.replies != Replies::On);
-                self.complete(conn, place, if silent { &[] } else { reply }, now);
+                self.complete(conn, place, reply, now);
             }
             Some(Owed::Part { tx, part }) => self.part_done(tx, part, reply.to_vec(), now),
             Some(owed @ Owed::Gathering { .. }) => {
@@ -371,10 +386,11 @@ impl Worker {
     }
 
     fn refuse(&mut self, session: &mut Session, error: &CommandError) {
-        self.stats.errors += 1;
+        let text = error.to_string();
+        self.count_error(&text);
         let version = session.version;
         if session.replies == Replies::On {
-            session.write(|out| Reply::new(out, version).error(&error.to_string()));
+            session.write(|out| Reply::new(out, version).error(&text));
         }
     }
 
@@ -394,7 +410,13 @@ impl Worker {
     }
 
     /// Joins what was gathered into one reply.
-    pub(super) fn finish_gathering(&mut self, conn: ConnId, gathering: super::Gathering, now: Now) -> Vec<u8> {
+    pub(super) fn finish_gathering(
+        &mut self,
+        conn: ConnId,
+        place: u64,
+        gathering: super::Gathering,
+        now: Now,
+    ) -> Option<Vec<u8>> {
         let version = self.sessions.get(conn).map_or(Version::Resp2, |session| session.version);
         match gathering.then {
             Then::Join(join) => {
@@ -402,9 +424,10 @@ impl Worker {
                     super::Answer::Reply(reply) => Some(reply),
                     _ => None,
                 });
-                super::plan::join(join, replies.collect(), version, &mut self.shard.rng)
+                Some(super::plan::join(join, replies.collect(), version, &mut self.shard.rng))
             }
-            then => self.finish_home(conn, then, gathering.answers, version, now),
+            Then::Adopt => self.finish_config_set(conn, place, gathering.answers, version),
+            then => Some(self.finish_home(then, gathering.answers, version, now)),
         }
     }
 }

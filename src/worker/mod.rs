@@ -18,6 +18,7 @@ pub mod sessions;
 mod tx;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hashbrown::HashMap;
 
@@ -48,6 +49,8 @@ pub struct Node {
     pub config_file: Option<String>,
     /// The path of the program.
     pub executable: String,
+    /// Clients of all cores, for `maxclients`.
+    pub clients: AtomicUsize,
 }
 
 /// See the file's head.
@@ -84,6 +87,12 @@ pub struct Worker {
     work: usize,
     memory: MemoryUse,
     peers: peers::Peers,
+    later: home::later::Later,
+    observed: home::observe::Observed,
+    rewriting: Vec<(ConnId, u64)>,
+    /// Which change of the configuration is in force.
+    config_count: u64,
+    stopwatch: fn() -> u64,
 }
 
 /// What the runtime last said of memory.
@@ -95,6 +104,10 @@ pub struct MemoryUse {
     pub peak: usize,
     /// Resident set size.
     pub rss: usize,
+    /// Used when the node had just started.
+    pub startup: usize,
+    /// All of it.
+    pub measured: port::Measured,
 }
 
 /// What a ticket stands for.
@@ -159,6 +172,11 @@ impl Worker {
             work: 0,
             memory: MemoryUse::default(),
             peers: peers::Peers::new(own, cores, first, end),
+            later: home::later::Later::default(),
+            observed: home::observe::Observed::default(),
+            rewriting: Vec::new(),
+            config_count: 0,
+            stopwatch: || 0,
         };
         worker.configure(Arc::clone(&settings.config));
         worker
@@ -169,9 +187,10 @@ impl Worker {
         self.outboxes.len()
     }
 
-    /// What the runtime measured.
-    pub fn set_memory(&mut self, used: usize, rss: usize) {
-        self.memory = MemoryUse { used, peak: self.memory.peak.max(used), rss };
+    /// Gives the core a clock for how long commands take, microseconds. It decides nothing; without one all take no
+    /// time.
+    pub fn set_stopwatch(&mut self, stopwatch: fn() -> u64) {
+        self.stopwatch = stopwatch;
     }
 
     /// What the runtime measured last.
@@ -247,6 +266,11 @@ impl Worker {
         session.complete(place, reply);
         self.dirty(conn);
         let Some(session) = self.sessions.get_mut(conn) else { return };
+        if session.half_closed && !session.closing && session.pending.is_empty() {
+            session.closing = true;
+            self.act(Action::CloseAfterFlush(conn));
+            return;
+        }
         let free = match session.blocked {
             Some(Blocked::Reply | Blocked::Drain) => session.pending.is_empty(),
             Some(Blocked::Paused) | None => false,
@@ -299,8 +323,14 @@ impl Worker {
                 self.run_bytes(db, version, &command, &mut out, now);
                 Answer::Reply(out)
             }
-            Ask::Figures => Answer::Figures(Box::new(self.figures())),
-            Ask::Clients => Answer::Lines(self.client_lines(now)),
+            Ask::Figures => Answer::Figures(Box::new(self.figures(now))),
+            Ask::Clients(filter) => Answer::Lines(self.client_lines(&filter, now)),
+            Ask::Slowlog(ask) => self.answer_slowlog(ask),
+            Ask::Configure { pairs, is_local } => self.set_config(&pairs, is_local),
+            Ask::Tell(tell) => {
+                self.told(tell, now);
+                Answer::Count(0)
+            }
             Ask::Kill(filter) => Answer::Count(self.kill(&filter, now)),
         }
     }
@@ -314,14 +344,16 @@ impl Worker {
         }
         if let Some(Owed::Gathering { conn, place, mut gathering }) = self.tickets.remove(&ticket) {
             gathering.answers.sort_by_key(|(from, _)| *from);
-            let reply = self.finish_gathering(conn, *gathering, now);
-            self.complete(conn, place, &reply, now);
+            if let Some(reply) = self.finish_gathering(conn, place, *gathering, now) {
+                self.complete(conn, place, &reply, now);
+            }
         }
     }
 
     fn told(&mut self, tell: Tell, now: Now) {
         match tell {
             Tell::Config(config) => self.configure(config),
+            Tell::Adopt { count, config } => self.adopt(count, config),
             Tell::Pause { until_us, writes_only } => {
                 self.pause = (until_us > now.mono_us).then_some((until_us, writes_only));
                 if self.pause.is_none() {
@@ -332,6 +364,7 @@ impl Worker {
                 self.stats = CoreStats::default();
                 self.shard.stats = crate::shard::Stats { dirty: self.shard.stats.dirty, ..Default::default() };
                 self.command_stats.fill(CommandStats::default());
+                self.observed.reset();
             }
         }
     }
@@ -363,8 +396,11 @@ impl Core for Worker {
     fn accepted(&mut self, conn: ConnId, peer: &Endpoint, now: Now) {
         self.stats.connections += 1;
         let id = self.next_client_id();
+        self.node.clients.fetch_add(1, Ordering::Relaxed);
         let authenticated = !self.config.requirepass.is_set();
-        self.sessions.insert(Box::new(Session::new(conn, id, peer.clone(), authenticated, now)));
+        let mut session = Box::new(Session::new(conn, id, peer.clone(), authenticated, now));
+        session.is_counted = true;
+        self.sessions.insert(session);
         if let Some(reason) = self.refuses(peer) {
             if let Some(session) = self.sessions.get_mut(conn) {
                 session.closing = true;
@@ -407,7 +443,7 @@ impl Core for Worker {
                 self.act(Action::Close(conn));
             }
             self.peer_closed(conn, "the other end closed the connection", now);
-            self.sessions.remove(conn);
+            self.forget(conn);
             self.drain_inbox(now);
             return;
         }
@@ -424,7 +460,7 @@ impl Core for Worker {
             }
             return;
         }
-        self.sessions.remove(conn);
+        self.forget(conn);
     }
 
     fn receive(&mut self, from: ShardId, batch: Batch, now: Now) {
@@ -447,6 +483,7 @@ impl Core for Worker {
             self.end_pause(now);
         }
         self.shard.promise(now);
+        self.run_later(now);
         self.check_clients(now);
         self.tick_peers(now);
         self.drain_inbox(now);
@@ -457,7 +494,8 @@ impl Core for Worker {
     }
 
     fn wake_at_us(&self) -> u64 {
-        self.pause.map_or(u64::MAX, |(until_us, _)| until_us).min(self.peers_wake_at_us())
+        let pause_us = self.pause.map_or(u64::MAX, |(until_us, _)| until_us);
+        pause_us.min(self.peers_wake_at_us()).min(self.later.next_us())
     }
 
     fn take_dirty(&mut self, into: &mut Vec<ConnId>) {
@@ -475,6 +513,7 @@ impl Core for Worker {
             session.unsent += empty.len();
             session.bytes_out += empty.len() as u64;
             self.stats.net_out += empty.len() as u64;
+            self.judge_output(conn);
         }
     }
 
@@ -485,6 +524,14 @@ impl Core for Worker {
         }
         self.stats.batches += 1;
         Some(std::mem::take(outbox))
+    }
+
+    fn measured(&mut self, measured: &port::Measured) {
+        self.set_measured(measured);
+    }
+
+    fn config_rewritten(&mut self, result: Result<(), String>, now: Now) {
+        self.end_rewrite(&result, now);
     }
 
     fn take_actions(&mut self, into: &mut Vec<Action>) {

@@ -175,7 +175,7 @@ impl Worker {
         for conn in gone {
             self.act(Action::Close(conn));
             self.drop_conn(conn);
-            self.sessions.remove(conn);
+            self.forget(conn);
         }
         for (host, port) in wanted {
             if !self.peers.targets.iter().any(|target| is(target, &host, port)) {
@@ -798,7 +798,7 @@ impl Worker {
     fn break_conn(&mut self, conn: ConnId, reason: &str, now: Now) {
         self.act(Action::Close(conn));
         self.peer_closed(conn, reason, now);
-        self.sessions.remove(conn);
+        self.forget(conn);
     }
 
     /// A link's or feed's socket is gone.

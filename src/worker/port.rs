@@ -2,9 +2,11 @@
 //! calls out, it leaves [`Action`]s, output bytes and batches to be fetched at the end of the tick.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::base::ids::{ConnId, ShardId};
 use crate::base::time::Now;
+use crate::config::Config;
 
 /// Everything one core decides. All calls run to completion; none blocks, sleeps or does I/O.
 pub trait Core {
@@ -62,6 +64,16 @@ pub trait Core {
         let _ = (file, event, now);
     }
 
+    /// What the process has taken of memory and processors; told before every [`Core::tick`].
+    fn measured(&mut self, measured: &Measured) {
+        let _ = measured;
+    }
+
+    /// An [`Action::RewriteConfig`] ended, with a one-line reason if it failed. They end in any order.
+    fn config_rewritten(&mut self, result: Result<(), String>, now: Now) {
+        let _ = (result, now);
+    }
+
     /// The node was asked to stop (signal, or another core's [`Action::Exit`]). True: the core has something to
     /// finish and asks for [`Action::Exit`] when it has; until all cores have, it keeps being called. False: nothing
     /// to finish.
@@ -69,6 +81,25 @@ pub trait Core {
         let _ = now;
         false
     }
+}
+
+/// See [`Core::measured`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Measured {
+    /// Bytes the allocator has given out, by all threads.
+    pub used_bytes: usize,
+    /// Resident set size.
+    pub rss_bytes: usize,
+    /// Memory of the machine.
+    pub system_bytes: u64,
+    /// Processor time of the process in user mode, microseconds.
+    pub cpu_user_us: u64,
+    /// The same in the kernel.
+    pub cpu_system_us: u64,
+    /// This core's part of `cpu_user_us`.
+    pub thread_user_us: u64,
+    /// This core's part of `cpu_system_us`.
+    pub thread_system_us: u64,
 }
 
 /// Numbers a dial so that its end can be told from others'.
@@ -118,6 +149,10 @@ pub enum Action {
         /// What to do.
         step: FileStep,
     },
+    /// Apply what concerns the process: log level, open files.
+    Reconfigured(Arc<Config>),
+    /// Put this configuration into its file (`config_file`); answered by [`Core::config_rewritten`].
+    RewriteConfig(Arc<Config>),
     /// This core is done: stop the process with this exit code once all cores are (the others are told to
     /// [`Core::shutdown`]) and outputs are flushed. The first code above zero wins.
     Exit(i32),

@@ -80,11 +80,14 @@ pub struct Session {
     pub blocked: Option<Blocked>,
     /// Reading was paused.
     pub reading_paused: bool,
+    /// It counts towards `maxclients`: it came to us.
+    pub is_counted: bool,
     /// In the list of sessions with new output.
     pub is_dirty: bool,
     /// Closing: nothing more is run.
     pub closing: bool,
-    /// The client has stopped sending; it is closed when its replies are out.
+    /// The client has stopped sending, or is not listened to any more (QUIT, CLIENT KILL, a protocol error); it is closed
+    /// when its replies are out.
     pub half_closed: bool,
     /// Since when the output has been over the soft limit, on `Now::mono_us`.
     pub over_soft_since_us: Option<u64>,
@@ -93,8 +96,11 @@ pub struct Session {
 /// A place in the order of replies.
 #[derive(Debug)]
 pub enum Pending {
-    /// Its call is out.
-    Waiting,
+    /// Its call is out. Silent: CLIENT REPLY drops the reply.
+    Waiting {
+        /// The reply is dropped.
+        is_silent: bool,
+    },
     /// Complete; behind one that is not.
     Ready(Vec<u8>),
 }
@@ -153,6 +159,7 @@ impl Session {
             first_pending: 0,
             blocked: None,
             reading_paused: false,
+            is_counted: false,
             is_dirty: false,
             closing: false,
             half_closed: false,
@@ -162,13 +169,15 @@ impl Session {
 
     /// Reserves the next place in the order of replies.
     pub fn reserve(&mut self) -> u64 {
-        self.pending.push_back(Pending::Waiting);
+        self.pending.push_back(Pending::Waiting { is_silent: self.replies != Replies::On });
         self.first_pending + self.pending.len() as u64 - 1
     }
 
     /// Completes a reserved place; replies that are now in turn move to the output.
     pub fn complete(&mut self, place: u64, reply: &[u8]) {
         let Some(at) = place.checked_sub(self.first_pending) else { return };
+        let is_silent = matches!(self.pending.get(at as usize), Some(Pending::Waiting { is_silent: true }));
+        let reply = if is_silent { &[] } else { reply };
         if at == 0 {
             self.output.extend_from_slice(reply);
             self.pending.pop_front();

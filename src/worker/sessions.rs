@@ -62,6 +62,16 @@ impl Sessions {
         self.count -= 1;
     }
 
+    /// How many slots there are, used or not.
+    pub fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// The session in a slot.
+    pub fn at_mut(&mut self, slot: usize) -> Option<&mut Session> {
+        self.slots.get_mut(slot)?.as_deref_mut()
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.count
