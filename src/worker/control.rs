@@ -251,6 +251,10 @@ pub enum Then {
     Info(super::home::sections::Sections),
     /// MEMORY STATS.
     MemoryStats,
+    /// ROLE.
+    Role,
+    /// MULTIMASTER STATUS.
+    MultimasterStatus,
     /// CLIENT LIST.
     Clients,
     /// SLOWLOG GET of this many, newest first.

@@ -1022,6 +1022,23 @@ impl Worker {
         self.shard.stability.settle(&self.node.realm.origins, &self.shard.versions);
     }
 
+    /// How many members there are, ourselves included.
+    pub(super) fn members(&self) -> usize {
+        self.peers.roster.others().len() + 1
+    }
+
+    /// A line for each other member: who, and how many writes' worth of versions it has acknowledged.
+    pub(super) fn member_rows(&self) -> Vec<String> {
+        let own = self.peers.roster.own();
+        let line = |row: &Row| {
+            let behind =
+                own.versions.all().filter(|&(origin, partition, hlc)| row.versions.get(origin, partition) < hlc);
+            let (node, streams) = (row.node, behind.count());
+            format!("member:node={node},streams_behind={streams},promise_ms={}\r\n", row.promise.wall_ms())
+        };
+        self.peers.roster.others().iter().map(line).collect()
+    }
+
     /// What INFO, ROLE and MULTIMASTER STATUS say of this core's links and feeds.
     pub(super) fn peer_figures(&self, now: Now) -> Vec<PeerFigures> {
         let seconds = |since_us: u64| now.mono_us.saturating_sub(since_us) / 1_000_000;

@@ -84,7 +84,7 @@ impl Worker {
             Home::Swapdb => Err(CommandError::Text(
                 "ERR SWAPDB is not supported: the databases of the other masters could not follow in one step",
             )),
-            Home::Role => self.role(reply),
+            Home::Role => self.role(session),
             Home::Wait => self.wait(session, args, now),
             Home::Tutti => self.accept_feed(session, args, reply, now),
             Home::Replicaof | Home::Replconf | Home::Multimaster => self.peer_command(session, home, args, reply, now),
@@ -127,6 +127,8 @@ impl Worker {
             Then::SlowlogGet(most) => slowlog::finish_get(answers, most, &mut reply),
             Then::Count => reply.integer(count(&answers) as i64),
             Then::Ok => reply.ok(),
+            Then::Role => self.finish_role(answers, &mut reply),
+            Then::MultimasterStatus => self.finish_multimaster_status(answers, &mut reply),
             Then::Join(_) | Then::Adopt => reply.error("ERR internal error: joined elsewhere"),
         }
         if out.first() == Some(&b'-') {

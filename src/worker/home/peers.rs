@@ -1,14 +1,18 @@
-//! What concerns other nodes: REPLICAOF, ROLE, WAIT, REPLCONF and the links' handshake; INFO replication.
-//!
-//! Without links this is what a node alone says; `peer` knows the rest.
+//! What concerns other nodes: REPLICAOF, ROLE, WAIT, MULTIMASTER and the links' handshake; INFO replication and keydb.
+
+use std::sync::Arc;
 
 use super::super::Worker;
+use super::super::control::{Answer, Ask, Tell, Then};
 use super::super::session::Session;
 use super::info::{Lines, Sum};
+use crate::base::ids::ShardId;
+use crate::base::text::{eq_ignore_case, parse_i64};
 use crate::base::time::Now;
 use crate::command::args::Args;
 use crate::command::error::CommandError;
 use crate::command::spec::Home;
+use crate::peer::mesh::PeerFigures;
 use crate::resp::write::Reply;
 
 const NO_TRANSACTION: &str = "0000000000000000000000000000000000000000";
@@ -17,19 +21,65 @@ impl Worker {
     /// Commands of links and about links.
     pub(super) fn peer_command(
         &mut self,
-        _session: &mut Session,
+        session: &mut Session,
         home: Home,
-        _args: &mut Args<'_>,
-        _reply: &mut Reply<'_>,
-        _now: Now,
+        args: &mut Args<'_>,
+        reply: &mut Reply<'_>,
+        now: Now,
     ) -> Result<(), CommandError> {
-        Err(match home {
-            Home::Replconf => CommandError::Text(
+        match home {
+            Home::Tutti => self.accept_feed(session, args, reply, now),
+            Home::Replicaof => self.replicaof(args, reply),
+            Home::Multimaster => {
+                if args.word("status") && args.left() == 0 {
+                    self.ask_everyone(session, &Ask::Figures, Then::MultimasterStatus);
+                    return Ok(());
+                }
+                Err(CommandError::Text("ERR unknown subcommand. Try MULTIMASTER STATUS or DEBUG DIGEST."))
+            }
+            Home::Replconf => Err(CommandError::Text(
                 "ERR replication of Redis, Valkey and KeyDB is not supported yet: connect nodes of this server with \
                  replicaof",
-            ),
-            _ => CommandError::Text("ERR not supported yet"),
-        })
+            )),
+            _ => Err(CommandError::Text("ERR not supported yet")),
+        }
+    }
+
+    // KeyDB's forms: add a master (or replace the only one without multi-master), REMOVE one, NO ONE.
+    fn replicaof(&mut self, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<(), CommandError> {
+        let words: Vec<&[u8]> = args.rest().collect();
+        let mut config = (*self.config).clone();
+        match words.as_slice() {
+            [no, one] if eq_ignore_case(no, "no") && eq_ignore_case(one, "one") => {
+                config.replicaof.clear();
+                reply.ok();
+            }
+            [remove, host, port] if eq_ignore_case(remove, "remove") => {
+                let (host, port) = master(host, port)?;
+                let is = |(known, known_port): &(String, u16)| known.eq_ignore_ascii_case(&host) && *known_port == port;
+                let Some(at) = config.replicaof.iter().position(is) else {
+                    return Err(CommandError::Text("ERR Master not found"));
+                };
+                config.replicaof.remove(at);
+                reply.ok();
+            }
+            [host, port] => {
+                let (host, port) = master(host, port)?;
+                let is = |(known, known_port): &(String, u16)| known.eq_ignore_ascii_case(&host) && *known_port == port;
+                if config.replicaof.iter().any(is) {
+                    reply.simple("OK Already connected to specified master");
+                    return Ok(());
+                }
+                if !config.multi_master {
+                    config.replicaof.clear();
+                }
+                config.replicaof.push((host, port));
+                reply.ok();
+            }
+            _ => return Err(CommandError::Text("ERR Invalid arguments")),
+        }
+        self.tell_all(&Tell::Config(Arc::new(config)));
+        Ok(())
     }
 
     /// As HELLO says it.
@@ -49,36 +99,50 @@ impl Worker {
         }
     }
 
+    /// ROLE: every core knows its own links.
+    pub(super) fn role(&mut self, session: &mut Session) -> Result<(), CommandError> {
+        self.ask_everyone(session, &Ask::Figures, Then::Role);
+        Ok(())
+    }
+
     /// ROLE in KeyDB's shape: one master is a flat array, several are an array of such.
-    pub(super) fn role(&self, reply: &mut Reply<'_>) -> Result<(), CommandError> {
-        let masters = &self.config.replicaof;
+    pub(super) fn finish_role(&self, answers: Vec<(ShardId, Answer)>, reply: &mut Reply<'_>) {
+        let sum = Sum::of(answers);
+        let masters = self.masters(&sum);
         match masters.len() {
             0 => {
                 reply.array(3);
                 reply.text("master");
                 reply.integer(0);
-                reply.array(0);
-                return Ok(());
+                let readers: Vec<&PeerFigures> = readers(&sum).collect();
+                reply.array(readers.len());
+                for reader in readers {
+                    reply.array(3);
+                    reply.text(&reader.host);
+                    reply.text(&reader.port.to_string());
+                    reply.text("0");
+                }
+                return;
             }
             1 => {}
             count => reply.array(count),
         }
-        for (host, port) in masters {
+        for (host, port, figures) in masters {
             reply.array(5);
             reply.text(self.role_word());
             reply.text(host);
-            reply.integer(i64::from(*port));
-            reply.text("connect");
-            reply.integer(-1);
+            reply.integer(i64::from(port));
+            reply.text(figures.map_or("connect", |figures| figures.state));
+            reply.integer(if figures.is_some_and(is_up) { 0 } else { -1 });
         }
-        Ok(())
     }
 
-    /// WAIT numreplicas timeout: without peers it waits in vain.
+    /// WAIT numreplicas timeout: what is written here is on its way to every connected reader at once; the count is
+    /// that of readers connected when the time is over.
     pub(super) fn wait(&mut self, session: &mut Session, args: &mut Args<'_>, now: Now) -> Result<(), CommandError> {
         let wanted = args.integer()?;
-        let timeout_ms = crate::base::text::parse_i64(args.next()?)
-            .ok_or(CommandError::Text("ERR timeout is not an integer or out of range"))?;
+        let timeout_ms =
+            parse_i64(args.next()?).ok_or(CommandError::Text("ERR timeout is not an integer or out of range"))?;
         if timeout_ms < 0 {
             return Err(CommandError::Text("ERR timeout is negative"));
         }
@@ -91,43 +155,125 @@ impl Worker {
         Ok(())
     }
 
-    /// INFO replication in KeyDB's shape.
-    pub(super) fn replication_section(&self, sum: &Sum, lines: &mut Lines<'_>, _now: Now) {
+    /// INFO replication in KeyDB's shape, and per link what KeyDB does not say.
+    pub(super) fn replication_section(&self, sum: &Sum, lines: &mut Lines<'_>, now: Now) {
         let config = &self.config;
-        let masters = &config.replicaof;
+        let masters = self.masters(sum);
+        let _ = now;
         lines.put("role", self.role_word());
         if !masters.is_empty() {
-            lines.put("master_global_link_status", "down");
-            lines.put("connected_masters", 0);
-            for (at, (host, port)) in masters.iter().enumerate() {
+            let up = masters.iter().filter(|(.., figures)| figures.is_some_and(is_up)).count();
+            let wanted = if config.replica_quorum < 0 { masters.len() } else { config.replica_quorum as usize };
+            lines.put("master_global_link_status", up_or_down(up >= wanted));
+            lines.put("connected_masters", up);
+            for (at, (host, port, figures)) in masters.iter().enumerate() {
                 // The first master has no number: KeyDB's shape.
                 let prefix = if at == 0 { "master".to_owned() } else { format!("master_{at}") };
-                lines.put(&format!("{prefix}_host"), host);
-                lines.put(&format!("{prefix}_port"), port);
-                lines.put(&format!("{prefix}_link_status"), "down");
-                lines.put(&format!("{prefix}_last_io_seconds_ago"), -1);
-                lines.put(&format!("{prefix}_sync_in_progress"), 0);
-                lines.put("slave_read_repl_offset", 0);
-                lines.put("slave_repl_offset", 0);
+                let mut put = |name: &str, value: &dyn std::fmt::Display| lines.put(&format!("{prefix}_{name}"), value);
+                let found = figures.cloned().unwrap_or_default();
+                put("host", host);
+                put("port", port);
+                put("link_status", &up_or_down(is_up(&found)));
+                put("last_io_seconds_ago", &found.idle_s.map_or(-1, |seconds| seconds as i64));
+                put("sync_in_progress", &0);
+                if let Some(seconds) = found.down_s {
+                    put("link_down_since_seconds", &seconds);
+                    put("link_down_reason", &found.reason);
+                }
+                put("link_state", &found.state);
+                put("node", &found.node.map(|origin| origin.node.to_string()).unwrap_or_default());
+                put("bytes_in", &found.bytes_in);
+                put("bytes_out", &found.bytes_out);
+                put("full_merges", &found.full_merges);
+                put("resumes", &found.resumes);
+                put("clock_offset_ms", &found.clock_offset_ms);
+                lines.put("slave_read_repl_offset", found.bytes_in);
+                lines.put("slave_repl_offset", found.bytes_in);
             }
             lines.put("slave_priority", config.replica_priority);
             lines.put("slave_read_only", u8::from(config.refuses_writes()));
             lines.put("replica_announced", 1);
         }
-        lines.put("connected_slaves", sum.all.links_and_feeds.1);
+        let readers: Vec<&PeerFigures> = readers(sum).collect();
+        lines.put("connected_slaves", readers.len());
+        for (at, reader) in readers.iter().enumerate() {
+            let value = format!(
+                "ip={},port={},state={},offset={},lag={}",
+                reader.host,
+                reader.port,
+                reader.state,
+                reader.bytes_out,
+                reader.idle_s.unwrap_or(0)
+            );
+            lines.put(&format!("slave{at}"), value);
+        }
         lines.put("master_failover_state", "no-failover");
         lines.put("master_replid", &self.node.run_id);
         lines.put("master_replid2", NO_TRANSACTION);
-        lines.put("master_repl_offset", 0);
+        lines.put("master_repl_offset", sum.all.core.repl_out);
         lines.put("second_repl_offset", -1);
         lines.put("repl_backlog_active", u8::from(sum.all.backlog_bytes > 0));
         lines.put("repl_backlog_size", config.repl_backlog_size);
         lines.put("repl_backlog_first_byte_offset", 0);
         lines.put("repl_backlog_histlen", sum.all.backlog_bytes);
+        lines.put("mm_node", self.node.realm.origins.own().node);
+        lines.put("mm_members", self.members());
+        lines.put("mm_conflicts_won", sum.all.shard.merged_won);
+        lines.put("mm_conflicts_lost", sum.all.shard.merged_lost);
+        lines.put("mm_duplicates", sum.all.shard.duplicates);
+        lines.put("mm_beyond_max_clock_drift", sum.all.shard.drifted);
+        lines.put("mm_tombstones", sum.all.tombstones);
+        lines.put("mm_waiting_for_stability", sum.all.garbage);
+    }
+
+    /// MULTIMASTER STATUS: members, links and what waits, as INFO lines.
+    pub(super) fn finish_multimaster_status(&self, answers: Vec<(ShardId, Answer)>, reply: &mut Reply<'_>) {
+        let sum = Sum::of(answers);
+        let mut text = format!("node:{}\r\nmembers:{}\r\n", self.node.realm.origins.own().node, self.members());
+        for row in self.member_rows() {
+            text.push_str(&row);
+        }
+        for peer in &sum.all.peers {
+            let kind = if peer.is_link { "master" } else { "reader" };
+            let node = peer.node.map(|origin| origin.node.to_string()).unwrap_or_default();
+            text.push_str(&format!("{kind}:addr={}:{},state={},node={node}", peer.host, peer.port, peer.state));
+            text.push_str(&format!(",bytes_in={},bytes_out={}", peer.bytes_in, peer.bytes_out));
+            text.push_str(&format!(",clock_offset_ms={},reason={}\r\n", peer.clock_offset_ms, peer.reason));
+        }
+        text.push_str(&format!("tombstones:{}\r\nwaiting_for_stability:{}\r\n", sum.all.tombstones, sum.all.garbage));
+        text.push_str(&format!("backlog_bytes:{}\r\n", sum.all.backlog_bytes));
+        reply.verbatim(b"txt", text.as_bytes());
     }
 
     /// INFO keydb.
     pub(super) fn keydb_section(&self, _sum: &Sum, lines: &mut Lines<'_>, _now: Now) {
         lines.put("mvcc_depth", 0);
     }
+
+    // The configured masters in their order, with what the core that dials each knows.
+    fn masters<'a>(&'a self, sum: &'a Sum) -> Vec<(&'a str, u16, Option<&'a PeerFigures>)> {
+        let find = |host: &str, port: u16| {
+            let mut links = sum.all.peers.iter().filter(|peer| peer.is_link);
+            links.find(|peer| peer.host.eq_ignore_ascii_case(host) && peer.port == port)
+        };
+        self.config.replicaof.iter().map(|(host, port)| (host.as_str(), *port, find(host, *port))).collect()
+    }
+}
+
+fn readers(sum: &Sum) -> impl Iterator<Item = &PeerFigures> {
+    sum.all.peers.iter().filter(|peer| !peer.is_link)
+}
+
+fn is_up(figures: &PeerFigures) -> bool {
+    figures.state == "connected"
+}
+
+fn up_or_down(up: bool) -> &'static str {
+    if up { "up" } else { "down" }
+}
+
+fn master(host: &[u8], port: &[u8]) -> Result<(String, u16), CommandError> {
+    let port = parse_i64(port).and_then(|port| u16::try_from(port).ok()).ok_or(CommandError::NotInteger)?;
+    let host = std::str::from_utf8(host).map_err(|_| CommandError::Text("ERR Invalid arguments"))?;
+    Ok((host.to_owned(), port))
 }
