@@ -7,7 +7,7 @@
 
 use tutti::base::ids::{ConnId, ShardId};
 use tutti::base::time::Now;
-use tutti::runtime::{Port, Settings, start};
+use tutti::runtime::{Port, Settings, run};
 use tutti::worker::port::{Action, Core, DialId, Endpoint};
 
 #[global_allocator]
@@ -23,8 +23,11 @@ fn main() {
         threads: Some(threads),
         ..Settings::default()
     };
-    let running = start(&settings, |_| Floor::default()).expect("start the node");
-    std::process::exit(running.wait());
+    let ended = run(&settings, |_| Floor::default(), |running| eprintln!("{running:?}"));
+    std::process::exit(ended.unwrap_or_else(|reason| {
+        eprintln!("floor: {reason}");
+        1
+    }));
 }
 
 #[derive(Default)]

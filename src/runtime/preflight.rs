@@ -14,8 +14,9 @@ use super::buffers::Buffers;
 use super::process::raise_memlock_limit;
 use super::ring::build_ring;
 
-/// What one core locks, measured.
-pub const MEMLOCK_PER_CORE_BYTES: u64 = 512 * 1024;
+/// What one core locks: measured 170 KiB of rings (kernels before 6.14 do not count them), rounded up. glommio locks
+/// up to 192 KiB more for file buffers, but only where the limit has room. All processes of a user share one limit.
+pub const MEMLOCK_PER_CORE_BYTES: u64 = 256 * 1024;
 
 /// glommio refuses to start below this, however little it needs.
 const MEMLOCK_MIN_BYTES: u64 = 512 * 1024;
@@ -45,7 +46,7 @@ fn check_memlock(cores: usize) -> Result<(), String> {
 }
 
 /// How to grant locked memory.
-pub(crate) fn grant_memlock(bytes: u64) -> String {
+fn grant_memlock(bytes: u64) -> String {
     let kib = bytes.div_ceil(1024);
     format!("raise it with ulimit -l {kib} or LimitMEMLOCK={}K, or use fewer server-threads", kib)
 }
@@ -57,6 +58,20 @@ fn may_lock_freely() -> bool {
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     let bits = effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
     bits.is_some_and(|bits| bits & (1 << CAP_IPC_LOCK) != 0)
+}
+
+/// One line for a core whose rings could not be built although the check passed.
+pub(crate) fn explain_start(core: usize, cores: usize, error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(libc::ENOMEM) => {
+            let needed = 2 * MEMLOCK_PER_CORE_BYTES * cores as u64;
+            format!(
+                "could not start core {core}: no locked memory left (other processes of this user count too): {}",
+                grant_memlock(needed)
+            )
+        }
+        _ => format!("could not start core {core}: {error}"),
+    }
 }
 
 fn explain_setup(error: &io::Error) -> String {

@@ -8,13 +8,14 @@ use std::sync::{Arc, Barrier, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use glommio::{LocalExecutorBuilder, Placement};
+use glommio::{GlommioError, LocalExecutorBuilder, Placement};
 
 use super::dial::Dials;
 use super::listen::{Listener, bind_all};
 use super::mailbox::{Mailbox, new_eventfd, signal};
 use super::mesh::{self, Mesh};
 use super::net::Net;
+use super::preflight::explain_start;
 use super::pump::{Parts, Pump, VISIT_US};
 use super::resolve::Resolver;
 use super::settings::Settings;
@@ -211,12 +212,12 @@ where
         .make();
     let built = match (executor, Net::new(listeners, start.settings.receive_buffers)) {
         (Ok(executor), Ok(net)) => Some((executor, net)),
-        (Err(error), _) => {
-            start.fail(format!("could not start core {core}: {error}"));
+        (Err(GlommioError::IoError(error)), _) | (_, Err(error)) => {
+            start.fail(explain_start(core, node.rings.len(), &error));
             None
         }
-        (_, Err(error)) => {
-            start.fail(format!("could not start core {core}: socket ring: {error}"));
+        (Err(error), _) => {
+            start.fail(format!("could not start core {core}: {error}"));
             None
         }
     };
