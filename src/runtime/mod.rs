@@ -57,13 +57,13 @@ where
     F: Fn(CoreSeat) -> C + Send + Sync + 'static,
 {
     preflight::check(core_count(settings))?;
-    process::raise_file_limit(settings.clients_max, core_count(settings));
+    let clients_max = process::raise_file_limit(settings.clients_max, core_count(settings));
     signals::install().map_err(|error| format!("could not handle signals: {error}"))?;
-    let running = start(settings, make_core)?;
+    let running = start(&Settings { clients_max, ..settings.clone() }, make_core)?;
     notify("READY=1");
     on_ready(&running);
-    if signals::wait(running.finished().as_fd()) {
-        tracing::warn!("signal received, shutting down");
+    if let Some(signal) = signals::wait(running.finished().as_fd()) {
+        tracing::warn!("received {signal}, shutting down");
         running.stop();
     }
     notify("STOPPING=1");

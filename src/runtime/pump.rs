@@ -169,7 +169,11 @@ impl<C: Core> Pump<C> {
                         net.ring.watch(self.mailbox.eventfd());
                     }
                 }
-                // Bells only end the wait. A bell that failed found a core that has left.
+                // The kernel was short of memory, and its core may sleep; one that has left needs no bell.
+                Op::BellFailed if -done.result == libc::ENOMEM => {
+                    ring_bell(&self.node, &mut net.ring, ShardId(done.token.number as u16));
+                }
+                // Bells only end the wait.
                 Op::Bell | Op::BellFailed | Op::Forgotten => {}
             }
         }
@@ -351,6 +355,7 @@ impl<C: Core> Pump<C> {
                     Op::Receive => self.net.received(&mut self.core, done, false, now),
                     Op::SendNow | Op::SendWait => self.net.send_ended(&mut self.core, done, now),
                     Op::Connect => self.dials.connected(&mut self.core, &mut self.net, done, now),
+                    Op::Accept => self.net.accepted(&mut self.core, done, now),
                     _ => {}
                 }
             }
@@ -368,7 +373,7 @@ impl<C: Core> Pump<C> {
 }
 
 fn ring_bell(node: &Node, ring: &mut SocketRing, target: ShardId) {
-    ring.ring_bell(node.ring_of(target));
+    ring.ring_bell(target, node.ring_of(target));
 }
 
 /// Ends the process when a core panics.

@@ -11,6 +11,7 @@ use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
 use super::buffers::{BUFFER_BYTES, BUFFER_GROUP, Buffers};
 use super::token::{Op, Token};
+use crate::base::ids::ShardId;
 
 /// Operations that fit before an enter is needed; more only cost an extra enter.
 const SUBMISSIONS: u32 = 1024;
@@ -153,10 +154,10 @@ impl SocketRing {
     }
 
     /// Wakes the core whose ring this is; goes out with the next enter.
-    pub(crate) fn ring_bell(&mut self, target_ring: RawFd) {
+    pub(crate) fn ring_bell(&mut self, target: ShardId, target_ring: RawFd) {
         let bell = Token::new(Op::Bell, 0).pack();
         let message = opcode::MsgRingData::new(types::Fd(target_ring), 0, bell, None).build();
-        self.push(message.flags(squeue::Flags::SKIP_SUCCESS), Token::new(Op::BellFailed, 0));
+        self.push(message.flags(squeue::Flags::SKIP_SUCCESS), Token::new(Op::BellFailed, u64::from(target.0)));
     }
 
     /// Completes every time `descriptor` (an eventfd) is written to.

@@ -11,6 +11,9 @@ use super::mailbox::new_eventfd;
 
 static RECEIVED: AtomicUsize = AtomicUsize::new(0);
 
+/// The first of them.
+static FIRST: AtomicI32 = AtomicI32::new(0);
+
 /// Where the handler writes. Never closed once set: a late signal may still use it.
 static WAKE: AtomicI32 = AtomicI32::new(-1);
 
@@ -39,18 +42,19 @@ pub(crate) fn block_here() {
     }
 }
 
-/// Waits for a stopping signal or for `other` to become readable. True: a signal came.
-pub(crate) fn wait(other: BorrowedFd<'_>) -> bool {
+/// Waits for a stopping signal or for `other` to become readable. Answers the signal's name if one came.
+pub(crate) fn wait(other: BorrowedFd<'_>) -> Option<&'static str> {
     let readable = |fd: RawFd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
     let mut watched = [readable(WAKE.load(Ordering::Acquire)), readable(other.as_raw_fd())];
     loop {
         if RECEIVED.load(Ordering::Acquire) > 0 {
-            return true;
+            let is_term = FIRST.load(Ordering::Acquire) == libc::SIGTERM;
+            return Some(if is_term { "SIGTERM" } else { "SIGINT" });
         }
         // SAFETY: the kernel writes only to the two entries.
         let ready = unsafe { libc::poll(watched.as_mut_ptr(), 2, -1) };
         if ready > 0 && watched[1].revents != 0 {
-            return false;
+            return None;
         }
     }
 }
@@ -70,6 +74,7 @@ fn set_handler(signal: libc::c_int, handler: libc::sighandler_t) -> io::Result<(
 }
 
 extern "C" fn handle(signal: libc::c_int) {
+    let _ = FIRST.compare_exchange(0, signal, Ordering::AcqRel, Ordering::Relaxed);
     if RECEIVED.fetch_add(1, Ordering::AcqRel) > 0 {
         // SAFETY: `_exit` is safe in a handler. The status is the shell's for a death by this signal.
         unsafe { libc::_exit(128 + signal) };

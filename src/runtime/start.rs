@@ -36,6 +36,8 @@ pub struct CoreSeat {
     pub shard: ShardId,
     /// How many cores the node has.
     pub shards: u16,
+    /// How many clients the node may let in: as configured, or fewer if descriptors are short.
+    pub clients_max: usize,
 }
 
 /// A node that runs.
@@ -232,7 +234,8 @@ where
     let mailbox = Arc::clone(&node.mailboxes[core]);
     let dials =
         Dials::new(start.resolver.clone(), Arc::clone(&mailbox), settings.dial_source, settings.tcp_keepalive_s);
-    let seat = CoreSeat { shard: ShardId(core as u16), shards: node.rings.len() as u16 };
+    let shards = node.rings.len() as u16;
+    let seat = CoreSeat { shard: ShardId(core as u16), shards, clients_max: settings.clients_max };
     let core = (start.make_core)(seat);
     let pump = Pump::new(Parts { core, net, mesh, dials, node, mailbox });
     let net = executor.run(pump.run());

@@ -123,7 +123,8 @@ pub struct Endpoint {
 #[derive(Clone, PartialEq, Debug)]
 pub enum Action {
     /// Send what is already in the output, then close. The core may forget the connection at once: after this and
-    /// after [`Action::Close`] it is not called about it again.
+    /// after [`Action::Close`] nothing is said about it from the next round on (bytes that had arrived in this round
+    /// may still come; the id is never used again).
     CloseAfterFlush(ConnId),
     /// Close at once; unsent output is dropped.
     Close(ConnId),
