@@ -25,6 +25,7 @@ mod measure;
 pub mod mesh;
 mod net;
 mod output;
+mod patience;
 pub mod preflight;
 pub mod process;
 mod pump;

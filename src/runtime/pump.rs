@@ -22,6 +22,7 @@ use super::marks::{self, Mark};
 use super::measure::Gauge;
 use super::mesh::Mesh;
 use super::net::Net;
+use super::patience::{PATIENCE_US, Patience};
 use super::process;
 use super::ring::{Completion, SocketRing};
 use super::start::Node;
@@ -50,6 +51,7 @@ pub(crate) struct Pump<C: Core> {
     /// From the socket ring to the bell; made when glommio is first slept in.
     wire: Option<Wire>,
     last_visit_us: u64,
+    patience: Patience,
     /// The last wait brought something.
     has_traffic: bool,
     node: Arc<Node>,
@@ -107,6 +109,7 @@ impl<C: Core> Pump<C> {
             wire: None,
             last_visit_us: 0,
             has_traffic: false,
+            patience: Patience::default(),
             node,
             mailbox,
             now: clock::now(),
@@ -157,6 +160,7 @@ impl<C: Core> Pump<C> {
         }
         net.ring.drain(&mut self.completions);
         self.has_traffic = !self.completions.is_empty();
+        self.patience.learn(self.completions.len() as u32);
         for done in self.completions.drain(..) {
             match done.token.op {
                 Op::Receive => net.received(core, done, self.is_held, *now),
@@ -185,7 +189,11 @@ impl<C: Core> Pump<C> {
         let Self { core, net, mesh, now, node, .. } = self;
         let mut bell = |target: ShardId| ring_bell(node, &mut net.ring, target);
         let delivered = mesh.deliver(|from, batch| core.receive(from, batch, *now), &mut bell);
-        self.has_traffic |= delivered > 0;
+        if delivered > 0 {
+            self.has_traffic = true;
+            // Another core and its clients wait for what this brought; one bell stands for many requests.
+            self.patience.forget();
+        }
     }
 
     /// Timers, background work and what other threads left for us.
@@ -292,7 +300,7 @@ impl<C: Core> Pump<C> {
             !self.is_busy && sleep_us > 0 && !self.net.has_unfinished_round(self.is_held) && self.mesh.park();
         match (self.disk.is_busy(), may_sleep) {
             (true, _) => self.wait_with_glommio(if may_sleep { sleep_us } else { 0 }).await,
-            (false, true) => self.net.ring.wait(sleep_us),
+            (false, true) => self.net.ring.wait_for(self.patience.wanted(), PATIENCE_US, sleep_us),
             (false, false) => self.net.ring.enter(),
         }
         if may_sleep {

@@ -53,6 +53,8 @@ pub(crate) struct SocketRing {
     /// The ring as `io_uring_enter` wants it: an index registered with this thread, or the plain descriptor.
     enter_fd: RawFd,
     enter_flags: u32,
+    /// The kernel can wait for several completions for a while, then for any.
+    has_patience: bool,
 }
 
 /// Builds a ring of the kind we use; preflight tries the same one.
@@ -71,7 +73,8 @@ impl SocketRing {
             Some(index) => (index, ENTER_REGISTERED_RING),
             None => (ring.as_raw_fd(), 0),
         };
-        Ok(Self { ring, buffers, enter_fd, enter_flags })
+        let has_patience = ring.params().is_feature_min_timeout();
+        Ok(Self { ring, buffers, enter_fd, enter_flags, has_patience })
     }
 
     /// Where other cores' doorbells go.
@@ -185,11 +188,22 @@ impl SocketRing {
 
     /// Submits everything and waits for a completion, at most `timeout_us`.
     pub(crate) fn wait(&mut self, timeout_us: u64) {
+        self.wait_for(1, 0, timeout_us);
+    }
+
+    /// Submits everything and waits for `wanted` completions for `patience_us`, after that for any, at most
+    /// `timeout_us` in all. Kernels before 6.12 do not know patience and wait for any.
+    pub(crate) fn wait_for(&mut self, wanted: u32, patience_us: u32, timeout_us: u64) {
         if timeout_us == 0 {
             return self.enter();
         }
         let limit = types::Timespec::new().sec(timeout_us / 1_000_000).nsec((timeout_us % 1_000_000) as u32 * 1000);
-        self.enter_for(1, Some(&limit));
+        let args = types::SubmitArgs::new().timespec(&limit);
+        if wanted > 1 && self.has_patience {
+            self.enter_for(wanted, Some(&args.min_wait_usec(patience_us)));
+        } else {
+            self.enter_for(1, Some(&args));
+        }
     }
 
     /// Whether operations are queued that the kernel has not taken yet.
@@ -230,10 +244,9 @@ impl SocketRing {
         }
     }
 
-    fn enter_for(&mut self, want: u32, limit: Option<&types::Timespec>) {
+    fn enter_for(&mut self, want: u32, args: Option<&types::SubmitArgs>) {
         let queued = self.ring.submission().len() as u32;
-        let args = limit.map(|limit| types::SubmitArgs::new().timespec(limit));
-        let (arg, arg_len) = match &args {
+        let (arg, arg_len) = match args {
             Some(args) => (std::ptr::from_ref(args).cast::<libc::c_void>(), size_of::<types::SubmitArgs>()),
             None => (std::ptr::null(), 0),
         };
