@@ -48,9 +48,12 @@ fn is_in(spec: &Spec, category: &str) -> bool {
             flags.has(ADMIN)
                 || matches!(name, "role" | "lastsave" | "info" | "swapdb" | "keys" | "flushall" | "flushdb")
         }
-        "connection" => spec.group == Group::Connection || matches!(name.split('|').next(), Some("command" | "wait")),
+        "connection" => {
+            spec.group == Group::Connection && name != "client"
+                || matches!(name.split('|').next(), Some("command" | "wait"))
+        }
         "keyspace" => {
-            (spec.group == Group::Generic && !matches!(name, "wait" | "object|help")) && !(name == "object")
+            spec.group == Group::Generic && !matches!(name, "wait" | "object" | "object|help")
                 || matches!(name, "swapdb" | "flushall" | "flushdb" | "dbsize")
         }
         "string" => spec.group == Group::String,

@@ -16,7 +16,7 @@ use crate::store::keyspace::{KeyRef, Packed};
 /// The rows of this file.
 pub const FAMILY: &[Spec] = &[
     // HELP and mistakes; needs no key, so it runs where the client is connected.
-    row("object", -2, READ.or(CONTAINER), Keys::NONE, help, Group::Generic, "2.2.3", "Introspects a key."),
+    row("object", -2, CONTAINER, Keys::NONE, help, Group::Generic, "2.2.3", "Introspects a key."),
     row("object|encoding", 3, READ, Keys::at(2), encoding, Group::Generic, "2.2.3", "Returns how a key is encoded."),
     row("object|freq", 3, READ, Keys::at(2), freq, Group::Generic, "4.0.0", "Returns how often a key is accessed."),
     row("object|idletime", 3, READ, Keys::at(2), idletime, Group::Generic, "2.2.3", "Returns since when a key idles."),

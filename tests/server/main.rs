@@ -1,0 +1,10 @@
+//! The real binary on a free port, spoken to over sockets.
+
+mod client;
+mod config;
+mod connection;
+mod info;
+mod limits;
+#[allow(unreachable_pub, reason = "shared by the modules of this program")]
+mod node;
+mod table;
