@@ -17,6 +17,7 @@ use tutti::merge::op::{Observations, Op};
 use tutti::merge::origins::{OriginId, OriginIdx};
 use tutti::merge::realm::Realm;
 use tutti::merge::stamp::{Hlc, Stamp};
+use tutti::shard::hash::field_value;
 use tutti::shard::write::{Value, visible};
 use tutti::shard::{Merged, Shard, ShardSettings, record};
 use tutti::store::keyspace::{KeyRef, deadline_of, unpack};
@@ -262,17 +263,28 @@ impl Mesh {
         }
     }
 
-    /// What a reader sees of `keys` at the node's own time: text that is equal where readers see the same.
-    pub fn seen(&self, at: usize, keys: &[String]) -> BTreeMap<String, String> {
-        let now = self.now(at);
+    /// The latest time any node judges deadlines by.
+    pub fn time_ms(&self) -> u64 {
+        (0..self.nodes.len()).map(|at| self.nodes[at].shard.time_ms(self.now(at))).max().expect("a node")
+    }
+
+    /// What a reader at `time_ms` sees of `keys`: text that is equal where readers see the same.
+    pub fn seen(&self, at: usize, keys: &[String], time_ms: u64) -> BTreeMap<String, String> {
         let shard = &self.nodes[at].shard;
         let mut seen = BTreeMap::new();
         for key in keys {
-            let key_ref = shard.key(key.as_bytes());
-            let Some(found) = shard.peek(DB, &key_ref, now) else { continue };
+            let entry = shard.keys.find(DB, &shard.key(key.as_bytes()));
+            let Some(found) = entry.and_then(|entry| visible(shard.realm(), entry, time_ms)) else { continue };
+            let text = |value: Value<'_>| {
+                String::from_utf8_lossy(value.bytes(&mut Vec::new()).expect("a string")).into_owned()
+            };
             let value = match found.value {
-                Value::Hash(_) => format!("{:?}", self.fields(at, key)),
-                value => String::from_utf8_lossy(value.bytes(&mut Vec::new()).expect("a string")).into_owned(),
+                Value::Hash(hash) => {
+                    let live = hash.iter().filter_map(|field| Some((field.key().to_vec(), field_value(field)?)));
+                    let fields: BTreeMap<_, _> = live.map(|(name, value)| (name, text(value))).collect();
+                    format!("{fields:?}")
+                }
+                value => text(value),
             };
             seen.insert(key.clone(), format!("{value} until {:?}", found.deadline));
         }

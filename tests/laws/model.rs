@@ -42,12 +42,75 @@ pub struct Plan {
     pub flushes: bool,
     /// One node's clock may be minutes ahead.
     pub drifts: bool,
+    /// Which kinds of keys there are.
+    pub kinds: &'static [&'static str],
+    /// How many of each. Few keys make more conflicts; what goes wrong with many is not overwritten.
+    pub spread: usize,
+    /// A step takes less than this many milliseconds.
+    pub pace_ms: u64,
+    /// One in so many steps is background work, and as many are heartbeats.
+    pub upkeep: u64,
     pub broken: Broken,
 }
 
+const KINDS: [&str; 6] = ["c", "h", "f", "s", "m", "d"];
+
+/// Many writes within a millisecond, so that stamps are equal.
+pub const TIGHT: Plan = Plan {
+    steps: 150,
+    flushes: false,
+    drifts: false,
+    kinds: &["h", "s"],
+    spread: 2,
+    pace_ms: 2,
+    upkeep: 10,
+    broken: SOUND,
+};
+
+/// Little but deadlines, with much upkeep: keys fall due, are dropped and come back.
+pub const DUE: Plan = Plan {
+    steps: 500,
+    flushes: false,
+    drifts: false,
+    kinds: &["d"],
+    spread: 16,
+    pace_ms: 20,
+    upkeep: 2,
+    broken: SOUND,
+};
+
+/// Deletes and much upkeep: memories are collected while writes are under way.
+pub const DELETES: Plan = Plan {
+    steps: 300,
+    flushes: false,
+    drifts: false,
+    kinds: &["h", "c"],
+    spread: 16,
+    pace_ms: 12,
+    upkeep: 2,
+    broken: SOUND,
+};
+
+const SOUND: Broken = Broken {
+    no_stability_wait: false,
+    no_observations: false,
+    private_ties: false,
+    early_acks: false,
+    hasty_expiry: false,
+};
+
 impl Default for Plan {
     fn default() -> Self {
-        Self { steps: 150, flushes: false, drifts: false, broken: Broken::default() }
+        Self {
+            steps: 150,
+            flushes: false,
+            drifts: false,
+            kinds: &KINDS,
+            spread: 2,
+            pace_ms: 12,
+            upkeep: 10,
+            broken: Broken::default(),
+        }
     }
 }
 
@@ -114,26 +177,34 @@ pub fn run(seed: u64, topology: Topology, n: usize, plan: &Plan) -> Result<(), S
             _ => 0,
         })
         .collect();
-    let kinds = ["c0", "c1", "h0", "h1", "f0", "s0", "m0", "m1", "d0", "d1"];
-    let keys = kinds.iter().enumerate().map(|(at, kind)| format!("{kind}{{{}}}", tag(at % 2))).collect();
+    let names = plan.kinds.iter().flat_map(|kind| (0..plan.spread).map(move |at| (kind, at)));
+    let keys = names.map(|(kind, at)| format!("{kind}{at}{{{}}}", tag(at % 2))).collect();
     let mut run = Run { mesh: Mesh::new(n, &skews, plan.broken), rng, events: Vec::new(), keys, flushes: plan.flushes };
     let links = topology.links(n);
     let mut up = vec![true; links.len()];
     for _ in 0..plan.steps {
-        run.mesh.wall_ms += run.rng.below(12);
+        run.mesh.wall_ms += run.rng.below(plan.pace_ms);
         if run.rng.chance(20) {
             let link = run.rng.below(links.len() as u64) as usize;
             up[link] = !up[link];
         }
         let at = run.rng.below(n as u64) as usize;
-        match run.rng.below(10) {
-            0..6 => run.operate(at),
-            6 => run.mesh.beat(at),
-            7 => {
-                run.mesh.background(at);
-                run.mesh.check_counts(at)?;
+        if run.rng.below(10) < 6 {
+            run.operate(at);
+        }
+        if run.rng.chance(plan.upkeep) {
+            let at = run.rng.below(n as u64) as usize;
+            run.mesh.beat(at);
+            // What it acknowledges may be known elsewhere before what it had written.
+            let to = run.rng.below(n as u64) as usize;
+            if to != at && run.rng.chance(2) {
+                run.mesh.overtake(at, to, at);
             }
-            _ => {}
+        }
+        if run.rng.chance(plan.upkeep) {
+            let at = run.rng.below(n as u64) as usize;
+            run.mesh.background(at);
+            run.mesh.check_counts(at)?;
         }
         for (&(from, to), _) in links.iter().zip(&up).filter(|(_, up)| **up) {
             let origin = run.rng.below(n as u64) as usize;
@@ -224,7 +295,7 @@ impl Run {
             },
             kind => {
                 let deadline = self.mesh.now(at).wall_ms + 10 + self.rng.below(300);
-                match self.rng.below(if kind == "d" { 16 } else { 10 }) {
+                match self.rng.below(if kind == "d" { 17 } else { 10 }) {
                     0 => self.del(at, &key),
                     1 => self.set(at, &key, &number.to_string(), SetDeadline::Clear),
                     2 => self.set(at, &key, &format!("t{number}"), SetDeadline::Keep),
@@ -236,6 +307,7 @@ impl Run {
                     9 => self.rename(at, &key),
                     10 => self.set(at, &key, "5", SetDeadline::At(deadline)),
                     11 => self.expire(at, &key, None),
+                    12..15 => self.limit(at, &key, deadline),
                     _ => self.expire(at, &key, Some(deadline)),
                 }
             }
@@ -302,6 +374,15 @@ impl Run {
         }
     }
 
+    // A rate limiter: the first increment of a window sets its end.
+    fn limit(&mut self, at: usize, key: &str, deadline: u64) {
+        let is_first = self.kind(at, key).is_none();
+        self.incr(at, key, 1);
+        if is_first {
+            self.expire(at, key, Some(deadline));
+        }
+    }
+
     // The value moves to a neighbouring key, as RENAME ships it: a delete and a write.
     fn rename(&mut self, at: usize, key: &str) {
         if let Some(text) = self.mesh.text(at, key) {
@@ -351,12 +432,10 @@ impl Run {
 
     fn check_agreement(&self, when: &str) -> Result<(), String> {
         let nodes = 0..self.mesh.nodes.len();
-        // Deadlines are judged at one time for this.
-        let seen: Vec<_> = nodes.clone().map(|at| self.mesh.seen(at, &self.keys)).collect();
-        let differs = |key: &&String| {
-            let is_timed = key.starts_with('d');
-            (!is_timed || when == "at rest") && seen.iter().any(|one| one.get(*key) != seen[0].get(*key))
-        };
+        // Deadlines are judged at one time for all.
+        let time_ms = self.mesh.time_ms();
+        let seen: Vec<_> = nodes.clone().map(|at| self.mesh.seen(at, &self.keys, time_ms)).collect();
+        let differs = |key: &&String| seen.iter().any(|one| one.get(*key) != seen[0].get(*key));
         if let Some(key) = self.keys.iter().find(differs) {
             let all: Vec<_> = seen.iter().map(|one| one.get(key)).collect();
             let kept: Vec<_> =
@@ -531,6 +610,21 @@ fn prop_flushes_agree_too() {
 #[test]
 fn prop_fast_clocks_agree_too() {
     run_all(60, &Plan { drifts: true, ..Plan::default() });
+}
+
+#[test]
+fn prop_equal_stamps_agree_too() {
+    run_all(40, &TIGHT);
+}
+
+#[test]
+fn prop_deadlines_agree_too() {
+    run_all(20, &DUE);
+}
+
+#[test]
+fn prop_memories_are_collected_while_writes_are_under_way() {
+    run_all(30, &DELETES);
 }
 
 #[test]
