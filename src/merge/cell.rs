@@ -177,15 +177,19 @@ impl Cell {
     }
 
     /// Keeps only writes that survive, counts included (FLUSHALL, the end of a deadline). What resets had observed
-    /// stays until it is stable: an owner that has not heard may still add to what they saw.
-    pub fn keep(&mut self, survives: &impl Fn(Stamp) -> bool) {
+    /// stays until it is stable, and so is `by`, the write that drops the others: an owner that has not heard of it may
+    /// still add to what they saw.
+    pub fn keep(&mut self, by: Stamp, survives: &impl Fn(Stamp) -> bool) {
         if !survives(self.stamp) {
             self.stamp = Stamp::ZERO;
             self.value = None;
         }
         self.slots.retain(|slot| survives(slot.dot()));
-        let slots = &self.slots;
-        self.observed.retain(|seen| !seen.by.is_zero() || is_needed(slots, seen));
+        for seen in &mut self.observed {
+            if seen.by.is_zero() && !is_needed(&self.slots, seen) {
+                seen.by = by;
+            }
+        }
     }
 
     /// The origin's slot after adding `by` at `at`; `None` when its total would leave the range.

@@ -235,8 +235,8 @@ impl Hash {
     }
 
     /// Keeps only writes that survive, counts included; returns whether any went.
-    pub fn keep(&mut self, realm: &Realm, survives: &impl Fn(Stamp) -> bool) -> bool {
-        self.rebuild(realm, |cell| cell.keep(survives))
+    pub fn keep(&mut self, realm: &Realm, by: Stamp, survives: &impl Fn(Stamp) -> bool) -> bool {
+        self.rebuild(realm, |cell| cell.keep(by, survives))
     }
 
     /// Forgets what is stable, looking at no more than `budget` fields; `forget` is told the stamps that go. What is

@@ -166,7 +166,7 @@ impl KeyState {
     /// Drops everything at or before `floor`, counts included (FLUSHALL). What resets had observed stays until it is
     /// stable.
     pub fn flush(&mut self, realm: &Realm, floor: Stamp) {
-        self.keep(realm, &|stamp| realm.origins.newer(stamp, floor));
+        self.keep(realm, floor, &|stamp| realm.origins.newer(stamp, floor));
     }
 
     /// The end of a deadline that no write can move any more: what it puts an end to goes, and so does the deadline.
@@ -174,19 +174,19 @@ impl KeyState {
     pub fn finish(&mut self, realm: &Realm) {
         let Some(Deadline { stamp: by, at: Some(at) }) = self.deadline else { return };
         let end = Hlc::at_ms(at);
-        self.keep(realm, &|stamp| stamp.hlc() >= end && realm.origins.newer(stamp, by));
+        self.keep(realm, by, &|stamp| stamp.hlc() >= end && realm.origins.newer(stamp, by));
     }
 
-    fn keep(&mut self, realm: &Realm, survives: &impl Fn(Stamp) -> bool) {
+    fn keep(&mut self, realm: &Realm, by: Stamp, survives: &impl Fn(Stamp) -> bool) {
         // Spelled out first: without its clear stamp, or without its own, a register would say something else.
         let register = self.register();
         if !survives(self.clear) {
             self.clear = Stamp::ZERO;
         }
         self.put_register(if survives(register.stamp) { register } else { Deadline::default() });
-        self.string.keep(survives);
+        self.string.keep(by, survives);
         if let Some(hash) = &mut self.hash {
-            hash.keep(realm, survives);
+            hash.keep(realm, by, survives);
         }
         self.drop_void_hash();
     }

@@ -114,6 +114,7 @@ impl Shard {
         if !flush.is_zero() {
             other.flush(&self.realm, flush);
         }
+        self.keys.raise_joined(at, other.newest(&self.realm));
         let (realm, versions) = (&self.realm, &self.versions);
         // Our own unstreamed writes are covered by what we applied; the sender's view of them is `theirs`.
         let ours = |stamp: Stamp| versions.covers(at, stamp);

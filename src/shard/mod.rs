@@ -262,7 +262,9 @@ impl Shard {
         } else {
             self.stats.merged_lost += 1;
         }
-        if advance {
+        if !advance {
+            self.keys.raise_joined(partition, stamp);
+        } else {
             self.log(head.partition, stamp, body.db, body.key, &body.op);
         }
         Merged::Applied
@@ -294,7 +296,8 @@ impl Shard {
     /// The latest stamp applied in a partition, whoever wrote it.
     pub fn newest_applied(&self, partition: usize) -> Stamp {
         let stamps = self.versions.column(partition).map(|(origin, hlc)| Stamp::new(hlc, origin));
-        stamps.fold(Stamp::ZERO, |newest, stamp| self.realm.origins.later(newest, stamp))
+        // What a merge of the whole partition has brought so far is ahead of the version vector.
+        stamps.fold(self.keys.joined(partition), |newest, stamp| self.realm.origins.later(newest, stamp))
     }
 
     fn flush_dbs(&mut self, db: Db, partition: usize, stamp: Stamp, newest: Stamp) {

@@ -163,6 +163,7 @@ impl Stability {
 
     /// Deadlines before this Unix millisecond are final on every member, ourselves (`own`) included.
     pub fn all_final_ms(&self, own: u64) -> u64 {
+        let own = if self.unknown == 0 { own } else { 0 };
         self.members.iter().map(|member| member.final_ms).fold(own, u64::min)
     }
 }

@@ -65,6 +65,8 @@ pub struct Keyspace {
     floors: Vec<Stamp>,
     /// Per partition, the latest stamp ever forgotten: local writes are minted above it.
     forgotten: Vec<Stamp>,
+    /// Per partition, the latest stamp that came with a whole key: the version vector may not cover it yet.
+    joined: Vec<Stamp>,
     /// Tables cut off by a flush, freed in slices.
     trash: Vec<Table>,
     /// Deadlines of keys that were all flushed, freed in slices.
@@ -103,6 +105,7 @@ impl Keyspace {
             garbage: (0..width).map(|_| VecDeque::new()).collect(),
             floors: vec![Stamp::ZERO; databases * width],
             forgotten: vec![Stamp::ZERO; width],
+            joined: vec![Stamp::ZERO; width],
             trash: Vec::new(),
             trash_due: Vec::new(),
             databases,
@@ -211,6 +214,7 @@ impl Keyspace {
         if other.is_void() {
             return false;
         }
+        self.raise_joined(usize::from(key.slot.partition().0), other.newest(&realm));
         self.update(db, key, |state| state.join(&realm, &other))
     }
 
@@ -291,6 +295,17 @@ impl Keyspace {
     /// The latest stamp ever forgotten in a partition.
     pub fn forgotten(&self, partition: usize) -> Stamp {
         self.forgotten[partition - self.first_partition]
+    }
+
+    /// At least the latest stamp in a partition of what did not come as records the version vector covers.
+    pub fn joined(&self, partition: usize) -> Stamp {
+        self.joined[partition - self.first_partition]
+    }
+
+    /// Notes that something stamped `stamp` came into a partition ahead of its version vector.
+    pub fn raise_joined(&mut self, partition: usize, stamp: Stamp) {
+        let known = &mut self.joined[partition - self.first_partition];
+        *known = self.realm.origins.later(*known, stamp);
     }
 
     /// Raises what [`Keyspace::forgotten`] answers (a full merge or snapshot brings the sender's).
@@ -441,6 +456,12 @@ impl Keyspace {
         for _ in 0..budget.min(self.garbage[local].len()) {
             let Some(garbage) = self.garbage[local].pop_front() else { return false };
             let Some(bytes) = self.garbage_key(&garbage) else { continue };
+            // An owner that has not heard of the last flush may go on counting where the flush dropped its slot: what
+            // resets had observed of that slot is needed until it has.
+            if !stable(self.flush_floor(garbage.db, garbage.slot)) {
+                self.garbage[local].push_back(garbage);
+                return false;
+            }
             let realm = Arc::clone(&self.realm);
             let key = KeyRef { bytes: &bytes, hash: garbage.hash, slot: garbage.slot };
             let mut forgotten = self.forgotten[local];

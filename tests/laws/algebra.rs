@@ -270,10 +270,10 @@ fn prop_deadlines_join_as_a_semilattice() {
 #[test]
 fn sums_beyond_128_bits_do_not_depend_on_the_order_of_their_parts() {
     let realm = realm();
-    let huge = Total::Fixed(10i128.pow(36));
+    let huge = Total::Fixed(10i128.pow(36).into());
     let slots: Vec<_> = (0..400u16)
         .map(|origin| {
-            let total = if origin % 2 == 0 { huge } else { Total::Fixed(-huge.fixed()) };
+            let total = if origin % 2 == 0 { huge } else { Total::Fixed((-huge.fixed()).into()) };
             tutti::merge::cell::SlotCount { origin: OriginIdx(origin), last: Hlc(5), epoch: Hlc(1), total }
         })
         .collect();

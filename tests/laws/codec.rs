@@ -120,12 +120,12 @@ proptest! {
         put_varint(&mut out, n);
         put_bytes(&mut out, &bytes);
         put_total(&mut out, Total::Int(int));
-        put_total(&mut out, Total::Fixed(fixed));
+        put_total(&mut out, Total::Fixed(fixed.into()));
         let input = &mut &out[..];
         prop_assert_eq!(take_varint(input), Some(n));
         prop_assert_eq!(take_bytes(input), Some(&bytes[..]));
         prop_assert_eq!(take_total(input), Some(Total::Int(int)));
-        prop_assert_eq!(take_total(input), Some(Total::Fixed(fixed)));
+        prop_assert_eq!(take_total(input), Some(Total::Fixed(fixed.into())));
         prop_assert!(input.is_empty());
     }
 }

@@ -306,6 +306,35 @@ fn a_flush_does_not_bring_back_the_counts_it_wiped_when_their_owner_goes_on_coun
 }
 
 #[test]
+fn what_a_reset_had_observed_outlives_a_flush_that_the_slots_owner_has_not_heard_of() {
+    let realm = Arc::new(realm());
+    let (first, end) = settings().map.range(ShardId(0));
+    let name = key("k");
+    let key = KeyRef::new(&realm, name.as_bytes());
+    let reset = Op::Clear { observed: [slot(1, 9)].into_iter().collect(), fields: Vec::new() };
+    let (reset_at, flush_at) = (Stamp::new(reading(11), OriginIdx(2)), Stamp::new(reading(13), OriginIdx(0)));
+    let counted = [false, true].map(|was_stable_before| {
+        let mut keys = Keyspace::new(Arc::clone(&realm), first, end, 1);
+        let add = |keys: &mut Keyspace, n: u64| {
+            let op = Op::Add { epoch: slot(1, n).epoch, total: slot(1, n).total };
+            keys.apply(Db(0), &key, &op, |_| slot(1, n).dot());
+        };
+        add(&mut keys, 12);
+        keys.apply(Db(0), &key, &reset, |_| reset_at);
+        if was_stable_before {
+            keys.collect(first, &|_| true, 10);
+        }
+        keys.flush(Db(0), first, flush_at, slot(1, 12).dot());
+        keys.collect(first, &|stamp| stamp != flush_at, 10);
+        add(&mut keys, 14);
+        let state = tutti::store::keyspace::unpack(&realm, keys.find(Db(0), &key).expect("counted"));
+        format!("{:?}", state.string.visible())
+    });
+    let since = slot(1, 14).total.fixed() - slot(1, 9).total.fixed();
+    assert_eq!(counted, [format!("Number({since})"), format!("Number({since})")]);
+}
+
+#[test]
 fn a_reset_overtaken_by_a_flush_still_says_what_it_had_observed() {
     let realm = Arc::new(realm());
     let (first, end) = settings().map.range(ShardId(0));
