@@ -36,6 +36,7 @@ impl<'a> Args<'a> {
 
     /// The next argument.
     #[inline]
+    #[expect(clippy::should_implement_trait, reason = "a cursor that fails, not an iterator that ends")]
     pub fn next(&mut self) -> Result<&'a [u8], CommandError> {
         let arg = self.get(self.at).ok_or(CommandError::Syntax)?;
         self.at += 1;

@@ -48,7 +48,7 @@ impl Versions {
 
     /// How many origins have a row.
     pub fn origins(&self) -> usize {
-        if self.width == 0 { 0 } else { self.rows.len() / self.width }
+        self.rows.len().checked_div(self.width).unwrap_or(0)
     }
 
     /// The partitions covered: first, and one past the last.

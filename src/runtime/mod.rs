@@ -1,6 +1,6 @@
 //! The world around a worker: threads, sockets, files, clocks, signals. Nothing outside this folder names them.
 //!
-//! It drives any [`Core`](crate::worker::port::Core): one per thread, each with its own ring, connections and
+//! It drives any [`Core`]: one per thread, each with its own ring, connections and
 //! executor. Reading order: `pump` (the loop), `net` (sockets to calls and back), `conns` and `output` (what is in
 //! flight), `ring`, `buffers` and `token` (io_uring), `mesh` (core to core), `dial`, `resolve` and `mailbox` (beside
 //! the data path), `disk` and `bell` (files, by glommio), `listen` and `address`, `start` (threads), `preflight`,

@@ -267,7 +267,7 @@ impl Keyspace {
         if realm.origins.newer(stamp, newest) && self.counts.counters(db, local) == 0 {
             for table in &mut tables[range] {
                 if !table.is_empty() {
-                    self.trash.push(std::mem::replace(table, Table::new()));
+                    self.trash.push(std::mem::take(table));
                 }
             }
             self.counts.reset(db, local);

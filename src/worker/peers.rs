@@ -5,7 +5,7 @@
 //! that accepted it. Every shard serves every feed from its own backlog; blocks reach the socket over the mesh,
 //! bounded by credit.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, btree_map};
 use std::sync::Arc;
 
 use super::Worker;
@@ -600,8 +600,8 @@ impl Worker {
             Kind::Behind => {
                 // One link at a time merges a partition; what is still behind afterwards is said again.
                 for &partition in payload {
-                    if !self.peers.pulling.contains_key(&partition) {
-                        self.peers.pulling.insert(partition, id);
+                    if let btree_map::Entry::Vacant(free) = self.peers.pulling.entry(partition) {
+                        free.insert(id);
                         block::put(&mut session.output, Kind::Pull, |out| out.push(partition));
                     }
                 }
@@ -623,7 +623,7 @@ impl Worker {
     fn deal(&mut self, link: PeerId, kind: Kind, payload: &[u8], now: Now) -> Option<()> {
         let dictionary = Arc::clone(&self.peers.conns.get(&link.conn)?.shared_dictionary);
         if self.cores() == 1 {
-            return self.from_link(link, &dictionary, kind, payload, now).then_some(());
+            return self.take_from_link(link, &dictionary, kind, payload, now).then_some(());
         }
         if kind != Kind::Records {
             let partition = match kind {
@@ -654,7 +654,7 @@ impl Worker {
     }
 
     // Applies what a link brought for this shard. False: unreadable.
-    fn from_link(&mut self, link: PeerId, dictionary: &[OriginIdx], kind: Kind, bytes: &[u8], now: Now) -> bool {
+    fn take_from_link(&mut self, link: PeerId, dictionary: &[OriginIdx], kind: Kind, bytes: &[u8], now: Now) -> bool {
         let origin = |index: u16| dictionary.get(usize::from(index)).copied();
         match kind {
             Kind::Records => {
@@ -959,7 +959,7 @@ impl Worker {
             }
             PeerMessage::FromLink { link, dictionary, items } => {
                 for (kind, bytes) in items {
-                    if !self.from_link(link, &dictionary, kind, &bytes, now) {
+                    if !self.take_from_link(link, &dictionary, kind, &bytes, now) {
                         self.send(link.home, Message::Peer(Box::new(PeerMessage::Broken { link })));
                     }
                 }

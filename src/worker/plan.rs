@@ -18,11 +18,14 @@ pub(super) struct Part {
     pub(super) places: Vec<usize>,
 }
 
+// An owner, its arguments, and the places of its keys.
+type Share<'a> = (ShardId, Vec<&'a [u8]>, Vec<usize>);
+
 /// Deals a command's keys to their owners, in ascending order of owners. Arguments before the first key go to all.
 pub(super) fn split(map: ShardMap, spec: &Spec, argv: &Argv, buf: &[u8]) -> Vec<Part> {
     let step = usize::from(spec.keys.step.max(1));
     let head: Vec<&[u8]> = argv.iter(buf).take(usize::from(spec.keys.first)).collect();
-    let mut parts: Vec<(ShardId, Vec<&[u8]>, Vec<usize>)> = Vec::new();
+    let mut parts: Vec<Share<'_>> = Vec::new();
     for (place, at) in spec.keys.positions(argv.len()).enumerate() {
         let owner = map.owner_of_key(argv.get(at, buf));
         let index = match parts.binary_search_by_key(&owner, |part| part.0) {
@@ -35,7 +38,7 @@ pub(super) fn split(map: ShardMap, spec: &Spec, argv: &Argv, buf: &[u8]) -> Vec<
         parts[index].1.extend((at..(at + step).min(argv.len())).map(|at| argv.get(at, buf)));
         parts[index].2.push(place);
     }
-    let encode = |(owner, args, places): (ShardId, Vec<&[u8]>, Vec<usize>)| {
+    let encode = |(owner, args, places): Share<'_>| {
         let mut command = Vec::new();
         encode_command(&mut command, &args);
         Part { owner, command, places }

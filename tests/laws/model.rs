@@ -438,8 +438,9 @@ impl Run {
         let differs = |key: &&String| seen.iter().any(|one| one.get(*key) != seen[0].get(*key));
         if let Some(key) = self.keys.iter().find(differs) {
             let all: Vec<_> = seen.iter().map(|one| one.get(key)).collect();
-            let kept: Vec<_> =
-                nodes.map(|at| format!("\n  node {at}: {:?}", self.mesh.kept(at, &[key.clone()]).get(key))).collect();
+            let kept: Vec<_> = nodes
+                .map(|at| format!("\n  node {at}: {:?}", self.mesh.kept(at, std::slice::from_ref(key)).get(key)))
+                .collect();
             return Err(format!("{when}: {key} is {all:?}{}", kept.concat()));
         }
         Ok(())

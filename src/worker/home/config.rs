@@ -34,7 +34,7 @@ impl Worker {
                 }
             }
             "set" => {
-                if args.left() % 2 != 0 {
+                if !args.left().is_multiple_of(2) {
                     return Err(CommandError::Arity("config|set".into()));
                 }
                 let mut pairs = Vec::with_capacity(args.left() / 2);

@@ -11,8 +11,11 @@ use crate::base::time::Now;
 /// What is due when. A client that is gone by then is not missed.
 #[derive(Default)]
 pub struct Later {
-    due: BinaryHeap<Reverse<(u64, ConnId, u64, Vec<u8>)>>,
+    due: BinaryHeap<Reverse<Due>>,
 }
+
+/// When, for whom, in which place, and the reply.
+type Due = (u64, ConnId, u64, Vec<u8>);
 
 impl Later {
     /// When the next is due, on `Now::mono_us`; `u64::MAX`: never.

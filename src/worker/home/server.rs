@@ -246,7 +246,7 @@ impl Worker {
         Err(CommandError::Text("ERR snapshots are not supported yet"))
     }
 
-    /// BGSAVE [SCHEDULE]. Snapshots are not written yet.
+    /// `BGSAVE [SCHEDULE]`. Snapshots are not written yet.
     pub(super) fn bgsave(
         &mut self,
         _session: &mut Session,
