@@ -78,9 +78,10 @@ on() {
 }
 # show NODE COMMAND...: the same, told to the reader.
 show() {
-    local reply
+    local reply word words=''
     reply=$(on "$@")
-    printf '    %s%s>%s %-44s %s%s%s\n' "$bold" "$1" "$plain" "${*:2}" "$dim" "$(echo "$reply" | paste -sd' ')" "$plain"
+    for word in "${@:2}"; do case $word in *' '*) words+=" \"$word\"" ;; *) words+=" $word" ;; esac; done
+    printf '    %s%s>%s%-44s %s%s%s\n' "$bold" "$1" "$plain" "$words" "$dim" "$(echo "$reply" | paste -sd' ')" "$plain"
     case $reply in ERR* | NOAUTH* | WRONGPASS* | READONLY* | LOADING* | *'unknown command'*) fail "$1 answered: $reply" ;; esac
 }
 
