@@ -67,6 +67,7 @@ mod tests {
         let measured = Gauge::new().read();
         assert!(measured.rss_bytes > 100_000, "{measured:?}");
         assert!(measured.system_bytes > measured.rss_bytes as u64);
-        assert!(measured.cpu_user_us >= measured.thread_user_us);
+        // The thread is asked after the process and has run on in between, and the kernel rounds both.
+        assert!(measured.cpu_user_us + 100_000 >= measured.thread_user_us, "{measured:?}");
     }
 }
