@@ -151,6 +151,11 @@ impl Shard {
         self.keys.final_ms()
     }
 
+    /// `max-clock-drift` changed.
+    pub fn set_drift_ms_max(&mut self, drift_ms_max: u64) {
+        self.drift_ms_max = drift_ms_max;
+    }
+
     /// The last reading minted or followed.
     pub fn last_hlc(&self) -> Hlc {
         self.clock.last()

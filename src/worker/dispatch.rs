@@ -10,7 +10,7 @@ use crate::base::time::Now;
 use crate::command::args::Args;
 use crate::command::error::CommandError;
 use crate::command::spec::{GROWS, Join, NO_AUTH, Run, Spec, WRITE};
-use crate::command::{Ctx, Handler, rename, scan, table};
+use crate::command::{Ctx, Handler, rename, scan};
 use crate::resp::parse::{Argv, Limits as ParseLimits, Parsed, Parser};
 use crate::resp::write::{Reply, Version};
 
@@ -108,7 +108,7 @@ impl Worker {
     }
 
     fn dispatch(&mut self, session: &mut Session, argv: &Argv, buf: &[u8], now: Now) -> Flow {
-        let Some((index, spec)) = table::of_command(argv, buf) else {
+        let Some((index, spec)) = self.row_of(argv, buf) else {
             self.refuse(session, &unknown_command(argv, buf));
             return Flow::Done;
         };
@@ -131,6 +131,7 @@ impl Worker {
         // Before it runs: containers put the subcommand's name there.
         let previous = std::mem::replace(&mut session.last_command, spec.name);
         let started_us = self.begin_measuring(spec);
+        let pending = session.pending.len();
         let flow = self.run(session, spec, argv, buf, now);
         if flow == Flow::Retry {
             session.last_command = previous;
@@ -144,8 +145,9 @@ impl Worker {
         let stats = &mut self.command_stats[index];
         stats.calls += 1;
         stats.failed += self.stats.errors - errors;
-        if let Some(started_us) = started_us {
-            self.end_measuring(index, spec, started_us, session, argv, buf, now);
+        // What goes to other cores is timed there.
+        if let Some(started_us) = started_us.filter(|_| session.pending.len() <= pending) {
+            self.end_measuring(index, spec, started_us, Some(session), argv, buf, now);
         }
         flow
     }
@@ -293,12 +295,15 @@ impl Worker {
             &ParseLimits { bulk_bytes_max: usize::MAX, ..ParseLimits::default() },
             &mut argv,
         );
-        let handler = match table::of_command(&argv, command) {
-            Some((_, spec)) if matches!(parsed, Ok(Parsed::Command { .. })) => spec.run.handler(),
-            _ => None,
-        };
-        match handler {
-            Some(handler) => self.run_handler(handler, db, version, &argv, command, out, now),
+        let row = self.row_of(&argv, command).filter(|_| matches!(parsed, Ok(Parsed::Command { .. })));
+        match row.and_then(|(index, spec)| Some((index, spec, spec.run.handler()?))) {
+            Some((index, spec, handler)) => {
+                let started_us = self.begin_measuring(spec);
+                self.run_handler(handler, db, version, &argv, command, out, now);
+                if let Some(started_us) = started_us {
+                    self.end_measuring(index, spec, started_us, None, &argv, command, now);
+                }
+            }
             None => Reply::new(out, version).error("ERR internal error: a command was not understood by its owner"),
         }
     }
@@ -312,7 +317,7 @@ impl Worker {
                 &ParseLimits { bulk_bytes_max: usize::MAX, ..ParseLimits::default() },
                 &mut argv,
             );
-            if let (Ok(Parsed::Command { .. }), Some((_, spec))) = (parsed, table::of_command(&argv, command))
+            if let (Ok(Parsed::Command { .. }), Some((_, spec))) = (parsed, self.row_of(&argv, command))
                 && self.is_locked(call.db, spec, &argv, command)
             {
                 let keys = self.lock_keys(call.db, spec, &argv, command);

@@ -205,6 +205,7 @@ impl Worker {
             hash_listpack_entries_max: config.hash_max_listpack_entries as usize,
             hash_listpack_value_bytes_max: config.hash_max_listpack_value as usize,
         };
+        self.shard.set_drift_ms_max(config.max_clock_drift);
         self.config = config;
         self.reconcile_peers();
     }

@@ -107,6 +107,18 @@ fn client_reply_silences_commands_wherever_their_keys_are() {
 }
 
 #[test]
+fn renamed_commands_answer_to_their_new_names_only() {
+    let node = Node::start(&["--rename-command", "FLUSHALL", "wipe", "--rename-command", "APPEND", ""]);
+    let mut conn = node.connect();
+    assert_eq!(conn.text("MSET a 1 b 2 c 3 d 4"), "OK");
+    assert!(conn.text("FLUSHALL").starts_with("-ERR unknown command 'FLUSHALL'"));
+    assert!(conn.text("APPEND a 1").starts_with("-ERR unknown command"));
+    assert_eq!(conn.text("DBSIZE"), "4");
+    assert_eq!(conn.text("WIPE"), "OK");
+    assert_eq!(conn.text("DBSIZE"), "0");
+}
+
+#[test]
 fn debug_sleep_delays_only_who_asked() {
     let node = Node::start(&["--enable-debug-command", "yes"]);
     let [mut sleeper, mut other] = node.connect_to_each_core();

@@ -23,6 +23,28 @@ fn clients_beyond_maxclients_are_told_so_and_counted() {
 }
 
 #[test]
+fn clients_from_elsewhere_are_denied_while_there_is_no_password() {
+    // The address we would send from to another host; none is sent to.
+    let probe = std::net::UdpSocket::bind("0.0.0.0:0").and_then(|socket| {
+        socket.connect("203.0.113.1:9")?;
+        socket.local_addr()
+    });
+    let Some(own) = probe.ok().map(|addr| addr.ip()).filter(|ip| !ip.is_loopback()) else {
+        return eprintln!("skipped: this host has no address but loopback");
+    };
+    let node = Node::start(&["--bind", "0.0.0.0"]);
+    let mut conn = crate::node::Conn::to_address((own, node.port).into());
+    let denial = conn.receive().map(|reply| crate::node::text(&reply)).unwrap_or_default();
+    assert!(
+        denial.starts_with("-DENIED Redis is running in protected mode because protected mode is enabled"),
+        "{denial}"
+    );
+    assert_eq!(conn.receive(), None);
+    assert_eq!(node.connect().text("CONFIG SET protected-mode no"), "OK");
+    assert_eq!(crate::node::Conn::to_address((own, node.port).into()).text("PING"), "PONG");
+}
+
+#[test]
 fn an_idle_client_is_disconnected_after_the_timeout() {
     let node = Node::start(&[]);
     let mut conn = node.connect();

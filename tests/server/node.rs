@@ -96,7 +96,11 @@ impl Drop for Node {
 
 impl Conn {
     pub fn to(port: u16) -> Self {
-        let stream = TcpStream::connect(("127.0.0.1", port)).expect("the server listens");
+        Self::to_address(([127, 0, 0, 1], port).into())
+    }
+
+    pub fn to_address(address: std::net::SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).expect("the server listens");
         stream.set_nodelay(true).expect("a TCP socket");
         stream.set_read_timeout(Some(PATIENCE)).expect("a positive time");
         Self { stream, unread: Vec::new() }

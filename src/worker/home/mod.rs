@@ -2,7 +2,8 @@
 //!
 //! Reading order: this file (which command is where), then `connection`, `client`, `info`, `config`, `server`,
 //! `peers` (what concerns other nodes), `command_docs`; `limits` (who may connect and stay), `observe` (counting and
-//! timing), `later` (replies that wait for time).
+//! timing), `later` (replies that wait for time),
+//! `rename` (`rename-command`).
 
 mod acl;
 mod client;
@@ -14,6 +15,7 @@ pub mod later;
 mod limits;
 pub mod observe;
 mod peers;
+mod rename;
 pub mod sections;
 mod server;
 mod slowlog;

@@ -115,7 +115,7 @@ impl Worker {
         index: usize,
         spec: &Spec,
         started_us: u64,
-        session: &Session,
+        session: Option<&Session>,
         argv: &Argv,
         buf: &[u8],
         now: Now,
@@ -128,8 +128,17 @@ impl Worker {
         }
     }
 
+    // Without a session the client is on another core.
     #[cold]
-    fn log_slow(&mut self, duration_us: u64, spec: &Spec, session: &Session, argv: &Argv, buf: &[u8], now: Now) {
+    fn log_slow(
+        &mut self,
+        duration_us: u64,
+        spec: &Spec,
+        session: Option<&Session>,
+        argv: &Argv,
+        buf: &[u8],
+        now: Now,
+    ) {
         let is_secret = matches!(spec.name, "auth" | "hello" | "config|set");
         let shown = |(at, arg): (usize, &[u8])| match arg.len().checked_sub(SLOW_ARG_BYTES_MAX) {
             _ if is_secret && at > 0 => b"(redacted)".to_vec(),
@@ -152,8 +161,8 @@ impl Worker {
             at_s: now.wall_ms / 1000,
             duration_us,
             args,
-            addr: session.endpoint.remote.clone(),
-            name: session.name.clone(),
+            addr: session.map_or_else(String::new, |session| session.endpoint.remote.clone()),
+            name: session.map_or_else(String::new, |session| session.name.clone()),
         });
         self.observed.keep_slow(self.config.slowlog_max_len as usize);
     }
