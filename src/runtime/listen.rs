@@ -10,10 +10,15 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::time::Duration;
 
 use super::address::{RawAddress, local_address, set_option, stream_socket, tcp_endpoint, tune, unix_endpoint};
 use super::settings::{Port, Settings};
 use crate::worker::port::Endpoint;
+
+/// How often a port that is taken is asked for again, and how long between.
+const PORT_TRIES: u32 = 50;
+const PORT_PAUSE: Duration = Duration::from_millis(40);
 
 /// One listening socket of one core.
 pub(crate) struct Listener {
@@ -127,8 +132,19 @@ fn bind_on_every_core(address: SocketAddr, settings: &Settings, listeners: &mut 
 }
 
 /// `SO_REUSEPORT` would let a second server join a port silently and steal half of its clients. A bind without it
-/// fails when anyone listens there.
+/// fails when anyone listens there. Asked again for a while: the kernel takes the rings of a killed process apart after
+/// its end, and until then its sockets stand.
 fn is_free(address: SocketAddr) -> io::Result<()> {
+    for _ in 0..PORT_TRIES {
+        match try_to_listen(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => std::thread::sleep(PORT_PAUSE),
+            result => return result,
+        }
+    }
+    try_to_listen(address)
+}
+
+fn try_to_listen(address: SocketAddr) -> io::Result<()> {
     let socket = stream_socket(address)?;
     set_option(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
     bind(&socket, address)?;
