@@ -121,8 +121,8 @@ fn a_collected_slot_does_not_count_again_after_a_reset_that_does_not_mention_it(
     mesh.pass_all(0, 1);
     mesh.pass_all(2, 1);
     mesh.background(1);
-    assert!(!mesh.kept(1, &[k.clone()])[&k].contains("(0, "), "node 1 has forgotten the slot of node 0");
-    assert!(mesh.kept(2, &[k.clone()])[&k].contains("(0, "), "node 2 has not");
+    assert!(!mesh.kept(1, std::slice::from_ref(&k))[&k].contains("(0, "), "node 1 has forgotten the slot of node 0");
+    assert!(mesh.kept(2, std::slice::from_ref(&k))[&k].contains("(0, "), "node 2 has not");
     mesh.set(1, &k, "200");
     mesh.exchange();
     assert_eq!(mesh.texts(&k), vec![Some("200".to_owned()); 3]);
@@ -216,7 +216,7 @@ fn an_expired_key_disappears_everywhere_without_a_record() {
     mesh.settle(100);
     assert_eq!((0..3).map(|at| mesh.records(at)).collect::<Vec<_>>(), before);
     for at in 0..3 {
-        assert!(mesh.kept(at, &[k.clone()]).is_empty());
+        assert!(mesh.kept(at, std::slice::from_ref(&k)).is_empty());
         let keys = &mesh.nodes[at].shard.keys;
         assert_eq!((keys.tombstones(), keys.has_past()), (0, false), "no tombstone either");
     }
@@ -417,7 +417,7 @@ fn a_difference_within_an_epoch_is_kept_until_the_next_epoch_opens() {
     assert_eq!(mesh.texts(&k), vec![Some("101".to_owned()); 2]);
     for at in 0..2 {
         assert_eq!(mesh.nodes[at].shard.keys.garbage_len(), 0, "nothing is waited for");
-        assert!(mesh.kept(at, &[k.clone()])[&k].contains("observed [(1"), "but the difference is needed");
+        assert!(mesh.kept(at, std::slice::from_ref(&k))[&k].contains("observed [(1"), "but the difference is needed");
     }
     // The next reset is collected like any other, and so is the one after that.
     for value in ["200", "300"] {
@@ -426,7 +426,7 @@ fn a_difference_within_an_epoch_is_kept_until_the_next_epoch_opens() {
         mesh.incr(1, &k, 1);
         mesh.settle(100);
         for at in 0..2 {
-            assert!(mesh.kept(at, &[k.clone()])[&k].contains("observed []"));
+            assert!(mesh.kept(at, std::slice::from_ref(&k))[&k].contains("observed []"));
         }
     }
     assert_eq!(mesh.texts(&k), vec![Some("301".to_owned()); 2]);
@@ -498,7 +498,7 @@ fn a_collected_delete_is_not_undone_by_a_slower_clock() {
     mesh.set(1, &k, "fast");
     mesh.del(1, &k);
     mesh.settle(1);
-    assert!(mesh.kept(0, &[k.clone()]).is_empty());
+    assert!(mesh.kept(0, std::slice::from_ref(&k)).is_empty());
     // Above what was forgotten, or a node that still remembers the delete would refuse it.
     let forgotten = mesh.nodes[0].shard.keys.forgotten(partition());
     let noted = mesh.write(0, |shard, now| {
