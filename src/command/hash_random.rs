@@ -31,11 +31,15 @@ type Pair<'a> = (&'a [u8], Value<'a>);
 fn hrandfield(ctx: &mut Ctx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<(), CommandError> {
     let key = ctx.key(args.next()?);
     let count = if args.left() > 0 { Some(args.integer()?) } else { None };
+    if count == Some(i64::MIN) {
+        return Err(CommandError::Text(
+            "ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807",
+        ));
+    }
     let with_values = args.word("withvalues");
     args.finish()?;
-    // What is written or reserved below is bounded by the count: Redis refuses the same ones.
-    let least = if with_values { -(i64::MAX / 2) } else { -i64::MAX };
-    if count.is_some_and(|count| count < least) {
+    // The reply would be twice as long as the count.
+    if with_values && count.is_some_and(|count| count.unsigned_abs() > i64::MAX as u64 / 2) {
         return Err(CommandError::Text("ERR value is out of range"));
     }
     // The generator is put back below; the hash borrows the shard meanwhile.

@@ -136,7 +136,7 @@ fn named_database(args: Args<'_>, databases: usize) -> Option<Db> {
 fn database(ctx: &Ctx<'_>, args: &mut Args<'_>) -> Result<Db, CommandError> {
     let number = args.integer()?;
     if i32::try_from(number).is_err() {
-        return Err(CommandError::Text("ERR value is out of range, must be between -2147483648 and 2147483647"));
+        return Err(CommandError::Text("ERR value is out of range, value must between -2147483648 and 2147483647"));
     }
     if !(0..ctx.shard.keys.databases() as i64).contains(&number) {
         return Err(CommandError::Text("ERR DB index is out of range"));

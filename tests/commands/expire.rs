@@ -134,3 +134,22 @@ fn values_written_anew_keep_or_lose_the_deadline_as_in_redis() {
     ",
     );
 }
+
+#[test]
+fn an_appended_string_keeps_its_deadline_again_and_again() {
+    check(
+        "
+        SET h -7.5 => OK
+        APPEND h 1.25 => 8
+        PEXPIREAT h 4000000000000 => 1
+        APPEND h 309 => 11
+        PEXPIRETIME h => 4000000000000
+        DEL h => 1
+        HINCRBY h f 1 => 1
+        DEL h => 1
+        SET h x PXAT 4000000000000 => OK
+        APPEND h y => 2
+        PEXPIRETIME h => 4000000000000
+    ",
+    );
+}

@@ -252,7 +252,7 @@ fn random_fields_exist_and_differ_when_asked_to() {
         HSET h a 1 => 1
         HRANDFIELD h => a
         HRANDFIELD h 0 => []
-        HRANDFIELD h -9223372036854775808 => -ERR value is out of range
+        HRANDFIELD h -9223372036854775808 => -ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807
         HRANDFIELD h -9223372036854775807 WITHVALUES => -ERR value is out of range
     ",
     );

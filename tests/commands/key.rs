@@ -101,7 +101,7 @@ fn move_takes_a_key_to_another_database() {
         SET a 1 EX 10 => OK
         MOVE a 0 => -ERR source and destination objects are the same
         MOVE a 16 => -ERR DB index is out of range
-        MOVE a 99999999999 => -ERR value is out of range, must be between -2147483648 and 2147483647
+        MOVE a 99999999999 => -ERR value is out of range, value must between -2147483648 and 2147483647
         MOVE a 1 => 1
         EXISTS a => 0
         DBSIZE => 0

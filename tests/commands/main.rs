@@ -11,6 +11,7 @@ mod digest;
 mod expire;
 mod flush;
 mod hash;
+mod hash_against_redis;
 mod key;
 mod scan;
 mod string;
