@@ -138,13 +138,16 @@ fn commands(criterion: &mut Criterion) {
     let value = "v".repeat(64);
     let mset: Vec<&str> = std::iter::once("mset").chain((0..10).flat_map(|_| ["key:000000000000", &*value])).collect();
     let mget: Vec<&str> = std::iter::once("mget").chain((0..10).map(|_| "key:000000000000")).collect();
-    let rows: [(&str, &[&str]); 7] = [
+    let rows: [(&str, &[&str]); 10] = [
         ("get", &["get", "key:000000000000"]),
         ("set", &["set", "key:000000000000", &value]),
         ("set_ex", &["set", "ttl:000000000000", &value, "EX", "1000"]),
         ("incr", &["incr", "num:000000000000"]),
         ("mset10", &mset),
         ("mget10", &mget),
+        ("exists", &["exists", "key:000000000000"]),
+        ("expire", &["expire", "key:000000000000", "1000"]),
+        ("hget", &["hget", "obj:000000000000", "field"]),
         ("hset", &["hset", "obj:000000000000", "field", &value]),
     ];
     for (mode, keys, logging) in [("cached", 1000, false), ("solo", 100_000, false), ("logged", 100_000, true)] {
@@ -153,7 +156,11 @@ fn commands(criterion: &mut Criterion) {
             let Some(mut command) = Prepared::new(args) else { continue };
             group.bench_function(BenchmarkId::from_parameter(name), |bencher| {
                 let mut bench = Bench::new(keys, logging);
-                bench.fill(if name == "get" || name == "mget10" { &mset } else { args });
+                bench.fill(match name {
+                    "get" | "mget10" | "exists" | "expire" => &mset,
+                    "hget" => rows[rows.len() - 1].1,
+                    _ => args,
+                });
                 bencher.iter_custom(|count| {
                     let start = cpu_time();
                     for _ in 0..count {

@@ -30,7 +30,7 @@ pub const FAMILY: &[Spec] = &[
     ),
     spec(
         "debug|digest-value",
-        -2,
+        -3,
         READ,
         Keys::from(2),
         Run::Split(digest_value, Join::Order),
