@@ -9,5 +9,6 @@ pub mod peer;
 pub mod resp;
 pub mod runtime;
 pub mod shard;
+pub mod snapshot;
 pub mod store;
 pub mod worker;

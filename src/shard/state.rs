@@ -43,8 +43,7 @@ pub fn encode(entry: &Packed, out: &mut Vec<u8>) {
             put_stamp(out, state.clear);
             out.push(u8::from(state.deadline.is_some()));
             if let Some(deadline) = state.deadline {
-                put_stamp(out, deadline.stamp);
-                put_varint(out, deadline.at.unwrap_or(u64::MAX));
+                put_deadline(out, deadline);
             }
             put_cell(out, &state.string);
             let fields = state.hash.as_ref().map_or(0, |hash| hash.iter().count());
@@ -100,6 +99,9 @@ pub fn put_stamp(out: &mut Vec<u8>, stamp: Stamp) {
 /// Takes what [`put_stamp`] wrote.
 pub fn take_stamp(input: &mut &[u8], origin: &impl Fn(u16) -> Option<OriginIdx>) -> Option<Stamp> {
     let hlc = Hlc(take_varint(input)?);
+    if hlc > Hlc::MAX {
+        return None;
+    }
     let index = u16::try_from(take_varint(input)?).ok()?;
     // A stamp of zero was never written and has no origin.
     if hlc == Hlc::ZERO { Some(Stamp::ZERO) } else { Some(Stamp::new(hlc, origin(index)?)) }
@@ -116,7 +118,8 @@ fn put_field(out: &mut Vec<u8>, field: &Field) {
     }
 }
 
-fn put_cell(out: &mut Vec<u8>, cell: &Cell) {
+/// Appends a cell.
+pub fn put_cell(out: &mut Vec<u8>, cell: &Cell) {
     let flag = |flag: u8, set: bool| if set { flag } else { 0 };
     out.push(
         flag(CELL_REGISTER, !cell.stamp.is_zero())
@@ -143,7 +146,8 @@ fn put_cell(out: &mut Vec<u8>, cell: &Cell) {
     }
 }
 
-fn take_cell(input: &mut &[u8], origin: &impl Fn(u16) -> Option<OriginIdx>) -> Option<Cell> {
+/// Takes what [`put_cell`] wrote.
+pub fn take_cell(input: &mut &[u8], origin: &impl Fn(u16) -> Option<OriginIdx>) -> Option<Cell> {
     let flags = take_byte(input)?;
     let mut cell = Cell::default();
     if flags & CELL_REGISTER != 0 {
@@ -165,13 +169,21 @@ fn take_cell(input: &mut &[u8], origin: &impl Fn(u16) -> Option<OriginIdx>) -> O
     Some(cell)
 }
 
-fn take_deadline(input: &mut &[u8], origin: &impl Fn(u16) -> Option<OriginIdx>) -> Option<Deadline> {
+/// Appends a deadline register.
+pub fn put_deadline(out: &mut Vec<u8>, deadline: Deadline) {
+    put_stamp(out, deadline.stamp);
+    put_varint(out, deadline.at.unwrap_or(u64::MAX));
+}
+
+/// Takes a deadline register: stamp and Unix milliseconds, all ones for none.
+pub fn take_deadline(input: &mut &[u8], origin: &impl Fn(u16) -> Option<OriginIdx>) -> Option<Deadline> {
     let stamp = take_stamp(input, origin)?;
     let at = take_varint(input)?;
     Some(Deadline { stamp, at: (at != u64::MAX).then_some(at) })
 }
 
-fn take_byte(input: &mut &[u8]) -> Option<u8> {
+/// Takes one byte.
+pub fn take_byte(input: &mut &[u8]) -> Option<u8> {
     let (&byte, rest) = input.split_first()?;
     *input = rest;
     Some(byte)

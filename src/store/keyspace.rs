@@ -10,6 +10,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::counts::{Counts, Tally};
+use super::late::Late;
 use crate::base::ids::{Db, SLOTS_PER_PARTITION, Slot};
 use crate::base::rng::Rng;
 use crate::base::slot::slot_of;
@@ -72,6 +73,8 @@ pub struct Keyspace {
     /// Deadlines of keys that were all flushed, freed in slices.
     trash_due: Vec<BTreeSet<Due>>,
     databases: usize,
+    /// While a snapshot is being written: what changes behind its scan.
+    late: Option<Box<Late>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -109,6 +112,7 @@ impl Keyspace {
             trash: Vec::new(),
             trash_due: Vec::new(),
             databases,
+            late: None,
         }
     }
 
@@ -166,6 +170,7 @@ impl Keyspace {
     ///
     /// The key is looked up once, unless nothing of it is left to keep.
     pub fn apply(&mut self, db: Db, key: &KeyRef<'_>, op: &Op<'_>, mint: impl FnOnce(Stamp) -> Stamp) -> (Stamp, bool) {
+        self.note_late(db, key);
         let base = self.base_floor(db, key.slot);
         let flush = self.flush_floor(db, key.slot);
         let index = self.table_index(key.slot);
@@ -221,6 +226,7 @@ impl Keyspace {
     /// Changes a key's whole state; `change` says whether it did. For full merges and for collecting what is stable;
     /// single effects go through `apply`.
     pub fn update(&mut self, db: Db, key: &KeyRef<'_>, change: impl FnOnce(&mut KeyState) -> bool) -> bool {
+        self.note_late(db, key);
         let index = self.table_index(key.slot);
         let Self { realm, dbs, slots, .. } = self;
         let realm: &Realm = realm;
@@ -248,6 +254,28 @@ impl Keyspace {
             self.count(db, key, before, after);
         }
         change.changed
+    }
+
+    /// Notes keys that change behind a scan, from now until [`Keyspace::end_late`].
+    pub fn begin_late(&mut self) {
+        self.late = Some(Box::default());
+    }
+
+    /// What was noted, while a scan runs.
+    pub fn late(&mut self) -> Option<&mut Late> {
+        self.late.as_deref_mut()
+    }
+
+    /// Notes no more.
+    pub fn end_late(&mut self) {
+        self.late = None;
+    }
+
+    #[inline]
+    fn note_late(&mut self, db: Db, key: &KeyRef<'_>) {
+        if let Some(late) = &mut self.late {
+            late.note(db, key.slot, key.bytes);
+        }
     }
 
     /// Everything at or before `stamp` in one partition's database is gone, late arrivals too. `newest` is the latest
@@ -423,6 +451,11 @@ impl Keyspace {
     /// dropped before another write is joined. Members tell each other (`Stability::finalise`).
     pub fn final_ms(&self) -> u64 {
         self.final_ms
+    }
+
+    /// Raises what [`Keyspace::final_ms`] answers (a snapshot brings what was said before it).
+    pub fn raise_final_ms(&mut self, final_ms: u64) {
+        self.final_ms = self.final_ms.max(final_ms);
     }
 
     /// Whether any deadline has passed of a key that is still kept.

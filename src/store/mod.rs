@@ -1,6 +1,7 @@
 //! One shard's memory: databases, slots, keys, deadlines, counts. No clock, no network, no RESP.
 //!
-//! Reading order: `keyspace` (the one door), `counts`.
+//! Reading order: `keyspace` (the one door), `counts`, `late` (what changed behind a scan).
 
 pub mod counts;
 pub mod keyspace;
+pub mod late;

@@ -38,6 +38,7 @@ impl Keyspace {
         deadline: Option<DeadlineMs>,
         mint: impl FnOnce(Stamp) -> Stamp,
     ) -> Option<Stamp> {
+        self.note_late(db, key);
         let base = self.base_floor(db, key.slot);
         let (realm, table) = self.table_mut(db, key);
         let register = |stamp: Stamp| deadline.map(|at| (stamp.raw(), at));
@@ -77,6 +78,7 @@ impl Keyspace {
         time_ms: u64,
         mint: impl FnOnce(Stamp) -> Stamp,
     ) -> Option<Counted> {
+        self.note_late(db, key);
         let base = self.base_floor(db, key.slot);
         let (realm, table) = self.table_mut(db, key);
         let entry: &mut Packed = table.find_mut(key.hash, |entry| entry.key() == key.bytes)?;
