@@ -15,6 +15,7 @@ mod buffers;
 pub mod clock;
 pub mod config_file;
 mod conns;
+mod data;
 mod dial;
 mod disk;
 mod listen;

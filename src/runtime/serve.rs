@@ -8,7 +8,6 @@ use super::{CoreSeat, clock};
 use crate::base::ids::Uuid;
 use crate::base::slot::ShardMap;
 use crate::config::Config;
-use crate::merge::origins::OriginId;
 use crate::merge::realm::Realm;
 use crate::shard::ShardSettings;
 use crate::worker::{Node, Worker, WorkerSettings};
@@ -16,9 +15,9 @@ use crate::worker::{Node, Worker, WorkerSettings};
 /// Runs a node until it is told to stop; answers the exit code. The error is one line for the operator.
 pub fn serve(config: Config) -> Result<i32, String> {
     let started = clock::now();
-    let own = OriginId { node: Uuid(random_bytes()?), incarnation: started.wall_ms };
+    let data = super::data::open(&config, Uuid(random_bytes()?), started)?;
     let node = Arc::new(Node {
-        realm: Arc::new(Realm::new(own, u64::from_le_bytes(random_bytes()?))),
+        realm: Arc::new(Realm::new(data.own, u64::from_le_bytes(random_bytes()?))),
         run_id: hex(&random_bytes::<20>()?),
         started,
         pid: std::process::id(),
@@ -31,6 +30,7 @@ pub fn serve(config: Config) -> Result<i32, String> {
     let backlog_bytes_max = (config.repl_backlog_size / u64::from(cores)) as usize;
     let (port, config) = (config.port, Arc::new(config));
     let seed = AtomicU64::new(u64::from_le_bytes(random_bytes()?));
+    let loaded = data.snapshot.as_ref().map(|snapshot| (snapshot.facts.keys, snapshot.facts.expired));
     let make = move |seat: CoreSeat| {
         let shard = ShardSettings {
             id: seat.shard,
@@ -42,9 +42,23 @@ pub fn serve(config: Config) -> Result<i32, String> {
         };
         let mut worker = Worker::new(&WorkerSettings { shard, node: Arc::clone(&node), config: Arc::clone(&config) });
         worker.set_stopwatch(clock::mono_us);
+        if let Some(snapshot) = &data.snapshot {
+            load(snapshot, &mut worker);
+        }
         worker
     };
+    if let Some((keys, expired)) = loaded {
+        tracing::info!("DB to load: {keys} keys, {expired} expired");
+    }
     super::run(&settings, make, |_| tracing::info!(port, cores, "Ready to accept connections"))
+}
+
+// The file was looked at whole before, so that it fails now means that it or the memory changed under us.
+fn load(snapshot: &super::data::Snapshot, worker: &mut Worker) {
+    match snapshot.load(&mut worker.shard, clock::now()) {
+        Ok(_) => worker.set_loaded(snapshot.facts.keys, snapshot.facts.expired),
+        Err(reason) => panic!("the snapshot changed while it was loaded: {reason}"),
+    }
 }
 
 fn settings(config: &Config) -> Settings {

@@ -127,6 +127,8 @@ pub enum Message {
     },
     /// Told, not asked.
     Tell(super::control::Tell),
+    /// Snapshots; see `saving`.
+    Save(Box<super::saving::SaveMessage>),
     /// Links and feeds; see `peer`.
     Peer(Box<crate::peer::mesh::PeerMessage>),
 }

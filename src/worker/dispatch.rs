@@ -381,6 +381,9 @@ impl Worker {
         if !session.authenticated && !spec.flags.has(NO_AUTH) {
             return Some(CommandError::Text("NOAUTH Authentication required."));
         }
+        if let Some(error) = self.refuses_unsaved(spec) {
+            return Some(error);
+        }
         if spec.flags.has(WRITE) && self.config.refuses_writes() {
             return Some(CommandError::Text("READONLY You can't write against a read only replica."));
         }

@@ -2,8 +2,8 @@
 //! is owed by the other cores.
 //!
 //! Reading order: this file (the worker and its calls from the world), `dispatch` (a command's way), `plan` (several
-//! owners), `tx` (several owners at once), `home` (commands that run where the client is), `session`, `locks`,
-//! `batch`, `control`.
+//! owners), `tx` (several owners at once), `home` (commands that run where the client is), `saving`, `session`,
+//! `locks`, `batch`, `control`.
 
 pub mod batch;
 pub mod control;
@@ -13,6 +13,7 @@ pub mod locks;
 mod peers;
 mod plan;
 pub mod port;
+pub mod saving;
 pub mod session;
 pub mod sessions;
 mod tx;
@@ -31,7 +32,7 @@ use crate::shard::{Shard, ShardSettings};
 use batch::{Batch, Call, Message, Ticket, TxId};
 use control::{Answer, Ask, CommandStats, CoreStats, Gathering, Tell};
 use locks::Locks;
-use port::{Action, Core, DialId, Endpoint};
+use port::{Action, Core, DialId, Endpoint, FileEvent, FileId};
 use session::{Blocked, Kind, Session};
 use sessions::Sessions;
 
@@ -93,6 +94,7 @@ pub struct Worker {
     /// Which change of the configuration is in force.
     config_count: u64,
     stopwatch: fn() -> u64,
+    saving: saving::Saving,
 }
 
 /// What the runtime last said of memory.
@@ -177,6 +179,7 @@ impl Worker {
             rewriting: Vec::new(),
             config_count: 0,
             stopwatch: || 0,
+            saving: saving::Saving::new(settings.node.started, cores),
         };
         worker.configure(Arc::clone(&settings.config));
         worker
@@ -314,6 +317,7 @@ impl Worker {
             Message::Answer { ticket, answer } => self.answered(from, ticket, answer, now),
             Message::Tell(tell) => self.told(tell, now),
             Message::Peer(message) => self.peer_message(from, *message, now),
+            Message::Save(message) => self.save_message(from, *message, now),
         }
     }
 
@@ -487,11 +491,21 @@ impl Core for Worker {
         self.run_later(now);
         self.check_clients(now);
         self.tick_peers(now);
+        self.tick_saving(now);
         self.drain_inbox(now);
     }
 
     fn background(&mut self, now: Now) -> bool {
-        self.shard.background(now, &mut self.work)
+        let busy = self.shard.background(now, &mut self.work);
+        self.save_slice(now) | busy
+    }
+
+    fn file_event(&mut self, file: FileId, event: FileEvent, now: Now) {
+        self.save_file_event(file, &event, now);
+    }
+
+    fn shutdown(&mut self, now: Now) -> bool {
+        self.begin_stop(now)
     }
 
     fn wake_at_us(&self) -> u64 {

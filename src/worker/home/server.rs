@@ -2,13 +2,12 @@
 
 use super::super::Worker;
 use super::super::control::{Answer, Ask, Then};
-use super::super::port::Action;
 use super::super::session::Session;
 use super::info::Sum;
 use super::{help, subcommand, text, unknown_subcommand};
 use crate::base::ids::ShardId;
 use crate::base::slot::slot_of;
-use crate::base::text::{eq_ignore_case, parse_f64};
+use crate::base::text::parse_f64;
 use crate::base::time::Now;
 use crate::command::args::Args;
 use crate::command::error::CommandError;
@@ -106,29 +105,6 @@ impl Worker {
             ),
             _ => return Err(unknown_subcommand("DEBUG", given)),
         }
-        Ok(())
-    }
-
-    /// SHUTDOWN answers nothing: the connection is closed.
-    pub(super) fn shutdown_command(&mut self, args: &mut Args<'_>) -> Result<(), CommandError> {
-        let (mut save, mut nosave, mut abort) = (false, false, false);
-        while let Some(word) = args.next_if_any() {
-            match word {
-                word if eq_ignore_case(word, "SAVE") => save = true,
-                word if eq_ignore_case(word, "NOSAVE") => nosave = true,
-                word if eq_ignore_case(word, "NOW") || eq_ignore_case(word, "FORCE") => {}
-                word if eq_ignore_case(word, "ABORT") => abort = true,
-                _ => return Err(CommandError::Syntax),
-            }
-        }
-        if save && nosave || abort && args.count() > 2 {
-            return Err(CommandError::Syntax);
-        }
-        if abort {
-            return Err(CommandError::Text("ERR No shutdown in progress."));
-        }
-        tracing::warn!("User requested shutdown...");
-        self.act(Action::Exit(0));
         Ok(())
     }
 
@@ -241,49 +217,29 @@ impl Worker {
         Ok(())
     }
 
-    /// SAVE. Snapshots are not written yet.
-    pub(super) fn save(&mut self, _session: &mut Session, _reply: &mut Reply<'_>) -> Result<(), CommandError> {
-        Err(CommandError::Text("ERR snapshots are not supported yet"))
-    }
-
-    /// `BGSAVE [SCHEDULE]`. Snapshots are not written yet.
-    pub(super) fn bgsave(
-        &mut self,
-        _session: &mut Session,
-        args: &mut Args<'_>,
-        _reply: &mut Reply<'_>,
-    ) -> Result<(), CommandError> {
-        if args.left() > 1 || args.left() == 1 && !args.word("SCHEDULE") {
-            return Err(CommandError::Syntax);
-        }
-        Err(CommandError::Text("ERR snapshots are not supported yet"))
-    }
-
-    /// LASTSAVE: as Redis, the start counts as a save.
-    pub(super) fn lastsave(&self, reply: &mut Reply<'_>) -> Result<(), CommandError> {
-        reply.integer((self.node.started.wall_ms / 1000) as i64);
-        Ok(())
-    }
-
     /// INFO persistence.
-    pub(super) fn persistence_section(&self, sum: &Sum, lines: &mut super::info::Lines<'_>, _now: Now) {
+    pub(super) fn persistence_section(&self, sum: &Sum, lines: &mut super::info::Lines<'_>, now: Now) {
+        let state = self.persistence();
+        let seconds = |seconds: Option<u64>| seconds.map_or(-1, |seconds| seconds as i64);
         lines.put("loading", 0);
         lines.put("async_loading", 0);
         for name in ["current_cow_peak", "current_cow_size", "current_cow_size_age"] {
             lines.put(name, 0);
         }
         lines.put("current_fork_perc", "0.00");
-        lines.put("current_save_keys_processed", 0);
+        lines.put("current_save_keys_processed", if state.is_saving { state.keys_written } else { 0 });
         lines.put("current_save_keys_total", 0);
-        lines.put("rdb_changes_since_last_save", sum.all.shard.dirty);
-        lines.put("rdb_bgsave_in_progress", 0);
-        lines.put("rdb_last_save_time", self.node.started.wall_ms / 1000);
-        lines.put("rdb_last_bgsave_status", "ok");
-        lines.put("rdb_last_bgsave_time_sec", -1);
-        lines.put("rdb_current_bgsave_time_sec", -1);
-        for name in ["rdb_saves", "rdb_last_cow_size", "rdb_last_load_keys_expired", "rdb_last_load_keys_loaded"] {
-            lines.put(name, 0);
-        }
+        lines.put("rdb_changes_since_last_save", sum.all.shard.dirty.saturating_sub(state.dirty_saved));
+        lines.put("rdb_bgsave_in_progress", u8::from(state.is_saving));
+        lines.put("rdb_last_save_time", state.last_save_s);
+        lines.put("rdb_last_bgsave_status", if state.last_ok { "ok" } else { "err" });
+        lines.put("rdb_last_bgsave_time_sec", seconds(state.last_took_s));
+        let running_s = now.mono_us.saturating_sub(state.began_us) / 1_000_000;
+        lines.put("rdb_current_bgsave_time_sec", seconds(state.is_saving.then_some(running_s)));
+        lines.put("rdb_saves", state.saves);
+        lines.put("rdb_last_cow_size", 0);
+        lines.put("rdb_last_load_keys_expired", state.keys_expired);
+        lines.put("rdb_last_load_keys_loaded", state.keys_loaded);
         for name in ["aof_enabled", "aof_rewrite_in_progress", "aof_rewrite_scheduled"] {
             lines.put(name, 0);
         }
