@@ -1,0 +1,10 @@
+//! Snapshots: written and read back on any number of shards, refused when damaged, exchanged with redis-server, and
+//! kept over restarts of the real binary.
+
+mod damage;
+mod files;
+#[allow(unreachable_pub, dead_code, reason = "shared by several test programs")]
+#[path = "../server/node.rs"]
+mod node;
+mod restart;
+mod round_trip;
