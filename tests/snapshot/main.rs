@@ -2,6 +2,7 @@
 //! kept over restarts of the real binary.
 
 mod damage;
+#[allow(unreachable_pub, reason = "shared by the modules of this program")]
 mod files;
 #[allow(unreachable_pub, dead_code, reason = "shared by several test programs")]
 #[path = "../server/node.rs"]

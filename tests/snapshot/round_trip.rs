@@ -49,9 +49,9 @@ fn fill(shards: &mut Shards, by: i64) {
         let key = shard.key(&key);
         let fields: Vec<Vec<u8>> = (0..n % 50 + 1).map(|field| format!("field{field}").into_bytes()).collect();
         let pairs: Vec<(&[u8], &[u8])> = fields.iter().map(|field| (&field[..], &b"value"[..])).collect();
-        shard.hset(db, &key, pairs.iter().copied(), NOW);
+        shard.hset(db, &key, pairs.iter().copied(), NOW).expect("no other type");
         shard.hincr(db, &key, b"count", by, NOW).expect("a number");
-        shard.hdel(db, &key, [&b"field0"[..]].into_iter(), NOW);
+        shard.hdel(db, &key, [&b"field0"[..]].into_iter(), NOW).expect("a hash");
         if n % 6 == 0 {
             shard.set_deadline(db, &key, Some(deadline), NOW);
         }
@@ -102,11 +102,11 @@ fn writes_during_the_scan_are_in_the_file_with_their_versions() {
     let mut round = 0u32;
     let file = shards.save_while(|shards| {
         round += 1;
-        if round < 60 {
+        if round < 1000 {
             change_some(shards, round);
         }
     });
-    assert!(round > 60, "the scan ended in {round} slices, before anything changed behind it");
+    assert!(round > 25, "the scan ended in {round} slices, before anything changed behind it");
     let loaded = Shards::load(&file, node(1, 101), 3).expect("sound");
     assert_eq!(loaded.dump(), shards.dump());
 }
