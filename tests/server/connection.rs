@@ -135,6 +135,8 @@ fn debug_sleep_delays_only_who_asked() {
 fn shutdown_ends_the_process() {
     let mut node = Node::start(&[]);
     let mut conn = node.connect();
+    // Every core has begun to serve: all of them answer to this.
+    conn.info("connected_clients");
     conn.send("SHUTDOWN NOSAVE");
     assert_eq!(conn.receive(), None);
     assert_eq!(node.exit_code(), Some(0));
