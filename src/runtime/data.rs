@@ -39,7 +39,11 @@ pub(crate) fn open(config: &Config, fresh: Uuid, now: Now) -> Result<Data, Strin
     name.push(identity::SUFFIX);
     let (own, lock) = take_identity(Path::new(&name), written_by, fresh, now)?;
     if let Some(writer) = written_by.filter(|writer| writer.node != own.node) {
-        tracing::warn!("The snapshot was written by another node, {}; we are {} and take its data", writer.node, own.node);
+        tracing::warn!(
+            "The snapshot was written by another node, {}; we are {} and take its data",
+            writer.node,
+            own.node
+        );
     }
     Ok(Data { own, snapshot, _lock: lock })
 }
@@ -61,7 +65,10 @@ fn open_snapshot(path: &Path, config: &Config, now: Now) -> Result<Option<Snapsh
     let len = file.metadata().map_err(named)?.len();
     let read = Positioned { file: &file, at: 0 };
     let facts = load::check(read, len, config.rdbchecksum, usize::from(config.databases), now).map_err(|damage| {
-        format!("{}: {damage}; the file was left as it is: restore a copy, or move it away to start empty", path.display())
+        format!(
+            "{}: {damage}; the file was left as it is: restore a copy, or move it away to start empty",
+            path.display()
+        )
     })?;
     for what in &facts.skipped {
         tracing::warn!("{} holds {what}, which have no meaning here and will not be saved again", path.display());
@@ -89,7 +96,10 @@ fn take_identity(
             // Without a place to remember it, this start must not be taken for an earlier one.
             let own = OriginId { node: fresh, incarnation: now.wall_ms };
             let path = path.display();
-            tracing::warn!("{path}: {error}; this node is {} for this run only and cannot save snapshots there", own.node);
+            tracing::warn!(
+                "{path}: {error}; this node is {} for this run only and cannot save snapshots there",
+                own.node
+            );
             Ok((own, None))
         }
     }

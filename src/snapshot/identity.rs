@@ -14,7 +14,7 @@ pub fn print(id: OriginId) -> String {
     )
 }
 
-/// Reads [`print`]'s text; `None`: it is something else.
+/// Reads [`print()`]'s text; `None`: it is something else.
 pub fn parse(text: &str) -> Option<OriginId> {
     let word = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     Some(OriginId { node: Uuid::parse(word("uuid")?.trim())?, incarnation: word("incarnation")?.trim().parse().ok()? })

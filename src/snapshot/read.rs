@@ -106,7 +106,8 @@ impl<R: Read> Reader<R> {
     pub fn new(read: R, len: u64, verify: bool) -> Result<Self, Damage> {
         let crc = verify.then_some(0);
         let mut source = Source { read, len, buf: Vec::new(), at: 0, offset: 0, crc, summed: 0 };
-        let head = source.take(9).map_err(|damage| Damage { reason: "this is no RDB file: too short".into(), ..damage })?;
+        let head =
+            source.take(9).map_err(|damage| Damage { reason: "this is no RDB file: too short".into(), ..damage })?;
         let version = std::str::from_utf8(&head[5..]).ok().and_then(|digits| digits.parse().ok());
         let version = match (&head[..5], version) {
             (b"REDIS", Some(version @ 1..=RDB_VERSION_MAX)) => version,
@@ -130,6 +131,7 @@ impl<R: Read> Reader<R> {
     }
 
     /// The next record; `None` at the end, whose checksum has been found right.
+    #[allow(clippy::should_implement_trait, reason = "a record borrows from the reader, as no iterator's item can")]
     pub fn next(&mut self) -> Result<Option<Record<'_>>, Damage> {
         let mut deadline = None;
         let mut has_state = false;
@@ -231,7 +233,7 @@ impl<R: Read> Reader<R> {
         };
         self.source.string(&mut self.value)?;
         match unpack(&self.value, &mut self.fields) {
-            Some(()) if self.fields.ends.len() % 2 == 0 => Ok(()),
+            Some(()) if self.fields.ends.len().is_multiple_of(2) => Ok(()),
             _ => Err(self.damage(format!("the packed hash '{}' is malformed", String::from_utf8_lossy(&self.key)))),
         }
     }
@@ -267,7 +269,10 @@ impl<R: Read> Source<R> {
         let left = self.len.saturating_sub(self.position());
         if bytes as u64 > left {
             let offset = self.position();
-            return Err(Damage { offset, reason: format!("the file ends too early: {bytes} bytes expected, {left} left") });
+            return Err(Damage {
+                offset,
+                reason: format!("the file ends too early: {bytes} bytes expected, {left} left"),
+            });
         }
         self.sum();
         self.buf.drain(..self.at);

@@ -7,8 +7,8 @@ use crate::merge::op::{put_bytes, put_varint};
 use crate::merge::realm::Realm;
 use crate::merge::stamp::Stamp;
 use crate::shard::Shard;
-use crate::shard::state::{encode, put_stamp};
 use crate::shard::hash::field_value;
+use crate::shard::state::{encode, put_stamp};
 use crate::shard::write::{Value, visible};
 use crate::store::keyspace::Packed;
 
@@ -233,4 +233,3 @@ impl Chunk {
         put::aux(&mut self.bytes, aux::FINAL, shard.final_ms().to_string().as_bytes());
     }
 }
-

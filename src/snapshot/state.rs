@@ -12,10 +12,10 @@ use crate::merge::op::{Observations, put_bytes, put_varint, take_bytes, take_var
 use crate::merge::origins::OriginIdx;
 use crate::merge::realm::Realm;
 use crate::merge::stamp::Stamp;
+use crate::shard::hash::field_value;
 use crate::shard::state::{
     decode, encode, put_cell, put_deadline, put_stamp, take_byte, take_cell, take_deadline, take_stamp,
 };
-use crate::shard::hash::field_value;
 use crate::shard::write::Value;
 use crate::store::keyspace::{Packed, deadline_of};
 

@@ -82,7 +82,10 @@ fn slow_commands_of_every_core_are_logged_newest_first() {
     a.text("MSET {t}a 1 {t}b 2");
     b.text(&format!("MSET c {}", "x".repeat(200)));
     let log = b.text("SLOWLOG GET -1");
-    assert!(log.contains("MSET {t}a 1 {t}b 2") && log.contains(&format!("{}... (72 more bytes)", "x".repeat(128))), "{log}");
+    assert!(
+        log.contains("MSET {t}a 1 {t}b 2") && log.contains(&format!("{}... (72 more bytes)", "x".repeat(128))),
+        "{log}"
+    );
     assert!(b.text("SLOWLOG LEN").parse::<u64>().expect("a number") >= 2);
     (0..10).for_each(|n| drop(a.text(&format!("GETRANGE key{n} 0 -1"))));
     eventually("commands that hopped are logged once", || b.text("SLOWLOG GET -1").matches("GETRANGE").count() == 10);

@@ -58,9 +58,9 @@ impl Shards {
         let mut named = 0;
         let mut scans: Vec<Scan> = self.shards.iter_mut().map(Scan::begin).collect();
         while scans.iter().any(|scan| !scan.is_over()) {
-            for at in 0..scans.len() {
-                scans[at].step(&mut self.shards[at], NOW);
-                let chunk = scans[at].take();
+            for (scan, shard) in scans.iter_mut().zip(&mut self.shards) {
+                scan.step(shard, NOW);
+                let chunk = scan.take();
                 named = put::origins(&mut file, &self.realm.origins, named);
                 file.extend_from_slice(&chunk);
             }

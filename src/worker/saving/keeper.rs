@@ -242,7 +242,11 @@ impl Worker {
             let Some(save) = self.saving.keeper.save.as_mut() else { return };
             if let Some((from, rest)) = &mut save.writing {
                 if !rest.is_empty() {
-                    let bytes = if rest.len() > WRITE_BYTES { rest.drain(..WRITE_BYTES).collect() } else { std::mem::take(rest) };
+                    let bytes = if rest.len() > WRITE_BYTES {
+                        rest.drain(..WRITE_BYTES).collect()
+                    } else {
+                        std::mem::take(rest)
+                    };
                     return self.append(bytes);
                 }
                 let (id, from) = (save.id, *from);
@@ -297,11 +301,9 @@ impl Worker {
         let took_ms = now.mono_us.saturating_sub(save.began.mono_us) / 1000;
         let is_ok = failure.is_none();
         match failure {
-            None => tracing::info!(
-                "DB saved on disk: {} keys, {} bytes in {took_ms} ms",
-                save.keys_written,
-                save.bytes
-            ),
+            None => {
+                tracing::info!("DB saved on disk: {} keys, {} bytes in {took_ms} ms", save.keys_written, save.bytes)
+            }
             Some(reason) => {
                 tracing::error!("Background saving error: {}: {reason}", save.path.display());
                 for core in 0..self.cores() {

@@ -150,7 +150,16 @@ impl Saving {
             keys_expired: 0,
         };
         let keeper = keeper::Keeper::new(cores);
-        Self { scan: None, is_sent: false, dirty_told: 0, keys_told: 0, dirty_at_end: 0, is_leaving: false, state, keeper }
+        Self {
+            scan: None,
+            is_sent: false,
+            dirty_told: 0,
+            keys_told: 0,
+            dirty_at_end: 0,
+            is_leaving: false,
+            state,
+            keeper,
+        }
     }
 }
 
