@@ -7,7 +7,7 @@ use tutti::merge::total::Total;
 use crate::files::{NOW, Shards, check, node, send_states};
 
 /// Every kind of state, of two origins.
-fn varied(count: u16) -> Shards {
+pub fn varied(count: u16) -> Shards {
     let mut other = Shards::new(node(2, 7), 2);
     let mut own = Shards::new(node(1, 100), count);
     fill(&mut other, 1);

@@ -313,9 +313,9 @@ impl Worker {
 fn parse_shutdown(args: &mut Args<'_>) -> Result<Want, CommandError> {
     let (mut save, mut force, mut is_abort, count) = (None, false, false, args.left());
     while args.left() > 0 {
-        if args.word("save") && save.is_none() {
+        if save.is_none() && args.word("save") {
             save = Some(true);
-        } else if args.word("nosave") && save.is_none() {
+        } else if save.is_none() && args.word("nosave") {
             save = Some(false);
         } else if args.word("force") {
             force = true;
