@@ -4,7 +4,7 @@
 
 use super::spec::{
     ADMIN, ALLOW_BUSY, BARRIER, CONTAINER, FAST, Flags, Group, Home, Keys, LOADING, NO_ASYNC_LOADING, NO_AUTH,
-    NO_MULTI, NO_SCRIPT, READ, Run, STALE, Spec, WRITE, spec,
+    NO_MULTI, NO_SCRIPT, READ, Run, STALE, Spec, spec,
 };
 
 /// Allowed at any time, also before AUTH.
@@ -134,7 +134,6 @@ pub const SERVER: &[Spec] = &[
     row("slowlog|help",          2,  ANYTIME,       Home::Slowlog,   Group::Server, "6.2.0", "Lists the subcommands."),
     row("slowlog|len",           2,  ADMIN.or(ANYTIME), Home::Slowlog, Group::Server, "2.2.12", "Counts slow commands."),
     row("slowlog|reset",         2,  ADMIN.or(ANYTIME), Home::Slowlog, Group::Server, "2.2.12", "Forgets slow commands."),
-    row("swapdb",                3,  WRITE.or(FAST), Home::Swapdb,   Group::Server, "4.0.0", "Swaps two databases."),
     row("sync",                  1,  ADMIN_LOADED.or(NO_MULTI), Home::Replconf, Group::Server, "1.0.0", "Replication of other servers."),
     row("time",                  1,  FAST.or(ANYTIME), Home::Time,   Group::Server, "2.6.0", "Returns the time."),
     row("wait",                  3,  NO_SCRIPT.or(BARRIER),   Home::Wait,      Group::Generic, "3.0.0", "Waits until replicas have the client's writes."),

@@ -213,7 +213,6 @@ pub enum Home {
     Acl,
     Module,
     Monitor,
-    Swapdb,
     Tutti,
 }
 

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::block::Kind;
 use crate::base::ids::{ConnId, Partition, ShardId, Uuid};
 use crate::merge::origins::{OriginId, OriginIdx};
 use crate::merge::stamp::Hlc;
+use crate::shard::block::Kind;
 
 /// A connection between nodes, named on every core: where its socket lives, and which one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

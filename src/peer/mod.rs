@@ -1,11 +1,10 @@
 //! Links between nodes: what is said on them, and who has said what.
 //!
 //! A node opens one connection to each of its masters (its links) and serves one to each node that reads from it (its
-//! feeds). Data flows from the master; both ends say what they have applied. Reading order: `block` and `codec` (the
-//! wire), `handshake`, `roster` (what is known of members), `mesh` (what crosses cores); `worker::peers` puts them to
+//! feeds). Data flows from the master; both ends say what they have applied. Reading order: `codec` (payloads of the
+//! blocks in `shard::block`), `handshake`, `roster` (what is known of members), `mesh` (what crosses cores); `worker::peers` puts them to
 //! work.
 
-pub mod block;
 pub mod codec;
 pub mod handshake;
 pub mod mesh;

@@ -12,7 +12,7 @@ use crate::merge::op::{put_bytes, put_varint};
 use crate::merge::origins::OriginIdx;
 use crate::merge::stamp::Stamp;
 use crate::merge::version::Versions;
-use crate::peer::block::{self, Kind};
+use crate::shard::block::{self, Kind};
 
 /// Records are looked at in runs of about this many bytes, so that one slow link does not hold a core.
 const SLICE_BYTES: usize = 256 * 1024;

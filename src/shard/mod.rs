@@ -6,6 +6,7 @@
 //! `stability`.
 
 pub mod backlog;
+pub mod block;
 pub mod feed;
 pub mod hash;
 pub mod merging;

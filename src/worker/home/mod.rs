@@ -80,9 +80,6 @@ impl Worker {
             Home::Acl => self.acl(session, args, reply),
             Home::Module => server::module(args, reply),
             Home::Monitor => Err(CommandError::Text("ERR MONITOR is not supported: use SLOWLOG or a proxy")),
-            Home::Swapdb => Err(CommandError::Text(
-                "ERR SWAPDB is not supported: the databases of the other masters could not follow in one step",
-            )),
             Home::Role => self.role(session),
             Home::Wait => self.wait(session, args, now),
             Home::Tutti => self.accept_feed(session, args, reply, now),

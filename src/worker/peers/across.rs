@@ -1,0 +1,136 @@
+//! What cores tell each other about links and feeds.
+
+use super::super::Worker;
+use super::super::batch::Message;
+use super::*;
+use crate::base::ids::{ShardId, Uuid};
+use crate::base::time::Now;
+use crate::merge::origins::OriginIdx;
+use crate::merge::stamp::Hlc;
+use crate::merge::version::Versions;
+use crate::peer::mesh::{Entry, PeerId, PeerMessage};
+use crate::shard::feed::Feed;
+use std::collections::BTreeMap;
+
+impl Worker {
+    /// A message about links or feeds from another core (or this one).
+    pub(in super::super) fn peer_message(&mut self, from: ShardId, message: PeerMessage, now: Now) {
+        match message {
+            PeerMessage::Published { entries, promise, final_ms } => {
+                self.peers.roster.published(usize::from(from.0), &entries, promise, final_ms);
+                self.settle_stability();
+            }
+            PeerMessage::Heard { node, entries, promise, final_ms, feed } => {
+                self.heard(node, &entries, promise, final_ms, feed);
+            }
+            PeerMessage::Members(nodes) => {
+                let own = self.node.realm.origins.own().node;
+                for &node in nodes.iter().filter(|node| **node != own) {
+                    self.peers.roster.add(node);
+                    self.shard.stability.add(node);
+                }
+            }
+            PeerMessage::Identified { host, port } => {
+                self.peers.identified.insert((host, port));
+                self.count_unknown();
+            }
+            PeerMessage::Direct { origin, healthy } => {
+                if let Some(at) = self.peers.direct.iter().position(|known| *known == origin) {
+                    self.peers.direct.swap_remove(at);
+                }
+                if healthy {
+                    self.peers.direct.push(origin);
+                }
+                // Others must hear at once what they need (not) forward.
+                self.peers.next_publish_us = self.peers.next_publish_us.min(now.mono_us);
+            }
+            PeerMessage::Connected { origin, came } => {
+                if came {
+                    self.peers.connected.push(origin);
+                } else if let Some(at) = self.peers.connected.iter().position(|known| *known == origin) {
+                    self.peers.connected.swap_remove(at);
+                }
+            }
+            PeerMessage::FeedStart { feed, versions, skip } => {
+                self.peers.active = true;
+                self.shard.logging = true;
+                let (first, end) = self.shard.keys.partitions();
+                let mut known = Versions::new(first, end);
+                for &(origin, partition, hlc) in versions.iter() {
+                    if (first..end).contains(&usize::from(partition)) {
+                        known.raise(origin, usize::from(partition), hlc);
+                    }
+                }
+                let served = Feed::new(&self.shard, known, skip.to_vec());
+                self.peers.feeds.push(ShardFeed { id: feed, feed: served, under_way: 0 });
+            }
+            PeerMessage::FeedSkip { feed, skip } => {
+                if let Some(served) = self.peers.feeds.iter_mut().find(|served| served.id == feed) {
+                    served.feed.set_skip(&self.shard, skip.to_vec());
+                }
+            }
+            PeerMessage::FeedPull { feed, partition } => {
+                let (first, end) = self.shard.keys.partitions();
+                if let Some(served) = self.peers.feeds.iter_mut().find(|served| served.id == feed)
+                    && (first..end).contains(&usize::from(partition.0))
+                {
+                    served.feed.pull(partition);
+                }
+            }
+            PeerMessage::FeedStop { feed } => self.peers.feeds.retain(|served| served.id != feed),
+            PeerMessage::FeedBytes { feed, bytes } => self.feed_bytes(from, feed, &bytes),
+            PeerMessage::FeedCredit { feed, bytes } => {
+                if let Some(served) = self.peers.feeds.iter_mut().find(|served| served.id == feed) {
+                    served.under_way = served.under_way.saturating_sub(bytes);
+                }
+            }
+            PeerMessage::FromLink { link, dictionary, items } => {
+                for (kind, bytes) in items {
+                    if !self.take_from_link(link, &dictionary, kind, &bytes, now) {
+                        self.send(link.home, Message::Peer(Box::new(PeerMessage::Broken { link })));
+                    }
+                }
+            }
+            PeerMessage::LinkGone { link } => self.peers.mergings.retain(|(of, _), _| *of != link),
+            PeerMessage::Broken { link } => {
+                if self.peers.conns.contains_key(&link.conn) {
+                    self.break_conn(link.conn, "it sent something unreadable", now);
+                }
+            }
+            PeerMessage::Merged { link, partition } => {
+                if self.peers.pulling.get(&partition.0) == Some(&link) {
+                    self.peers.pulling.remove(&partition.0);
+                }
+                if let Some(target) = self.peers.targets.iter_mut().find(|target| target.conn() == Some(link.conn)) {
+                    target.full_merges += 1;
+                }
+            }
+        }
+    }
+
+    pub(super) fn heard(&mut self, node: Uuid, entries: &[Entry], promise: Hlc, final_ms: u64, feed: Option<PeerId>) {
+        self.peers.roster.heard(node, entries, promise, final_ms);
+        let (first, end) = self.shard.keys.partitions();
+        let origins = &self.node.realm.origins;
+        let mine = |partition: u8| (first..end).contains(&usize::from(partition));
+        let mut by_partition: BTreeMap<u8, Vec<(OriginIdx, Hlc)>> = BTreeMap::new();
+        for &(origin, partition, hlc) in entries.iter().filter(|entry| mine(entry.1)) {
+            by_partition.entry(partition).or_default().push((origin, hlc));
+        }
+        for (partition, acked) in by_partition {
+            let partition = usize::from(partition);
+            self.shard.stability.acknowledge(origins, &self.shard.versions, node, partition, &acked);
+        }
+        self.shard.stability.promise(node, promise);
+        self.shard.stability.finalise(node, final_ms);
+        if let Some(served) = feed.and_then(|feed| self.peers.feeds.iter_mut().find(|served| served.id == feed)) {
+            for &(origin, partition, hlc) in entries.iter().filter(|entry| mine(entry.1)) {
+                served.feed.acknowledged(origin, usize::from(partition), hlc);
+            }
+        }
+    }
+
+    pub(super) fn settle_stability(&mut self) {
+        self.shard.stability.settle(&self.node.realm.origins, &self.shard.versions);
+    }
+}

@@ -1,0 +1,213 @@
+//! Reaching masters and being reached by readers: dials, handshakes, losses.
+
+use super::super::Worker;
+use super::super::port::{Action, DialId, Endpoint};
+use super::super::session::{Kind as SessionKind, Session};
+use super::*;
+use crate::base::ids::{ConnId, Uuid};
+use crate::base::time::Now;
+use crate::merge::origins::OriginId;
+use crate::merge::stamp::Hlc;
+use crate::peer::handshake::Hello;
+use crate::peer::mesh::{PeerId, PeerMessage};
+use crate::resp::value::Value;
+use crate::resp::write::Reply;
+use crate::shard::block::{self, Kind};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+impl Worker {
+    pub(super) fn dial_masters(&mut self, now: Now) {
+        for at in 0..self.peers.targets.len() {
+            let target = &mut self.peers.targets[at];
+            if matches!(target.state, State::Waiting { until_us } if until_us <= now.mono_us) {
+                self.peers.next_dial += 1;
+                let dial = DialId(self.peers.next_dial);
+                target.state = State::Dialing(dial);
+                let (host, port) = (target.host.clone(), target.port);
+                self.act(Action::Dial { dial, host, port, timeout_ms: 5_000 });
+            }
+        }
+    }
+
+    /// A dial ended.
+    pub(in super::super) fn peer_dialed(&mut self, dial: DialId, result: Result<(ConnId, Endpoint), String>, now: Now) {
+        let Some(at) = self.peers.targets.iter().position(|target| target.state == State::Dialing(dial)) else {
+            if let Ok((conn, _)) = result {
+                self.act(Action::Close(conn));
+            }
+            return;
+        };
+        match result {
+            Err(reason) => self.lose(at, &reason, now),
+            Ok((conn, endpoint)) => {
+                let hello = Hello::ours(self.node.realm.origins.own(), self.announced_port());
+                let id = self.next_client_id();
+                let mut session = Session::new(conn, id, endpoint, true, now);
+                session.kind = SessionKind::Link(at as u32);
+                session.user = "(superuser)".into();
+                hello.put_command(&mut session.output, &self.config.masteruser, self.config.masterauth.reveal());
+                self.sessions.insert(Box::new(session));
+                self.peers.targets[at].state = State::Handshake(conn);
+                self.dirty(conn);
+            }
+        }
+    }
+
+    pub(super) fn announced_port(&self) -> u16 {
+        match self.config.replica_announce_port {
+            0 => self.config.port,
+            port => port,
+        }
+    }
+
+    // A master cannot be reached, or not any more: try again later, further and further apart.
+    pub(super) fn lose(&mut self, at: usize, reason: &str, now: Now) {
+        let target = &mut self.peers.targets[at];
+        let is_news = target.reason != reason || matches!(target.state, State::Up(_));
+        if is_news {
+            tracing::warn!(master = format!("{}:{}", target.host, target.port), "link is down: {reason}");
+        }
+        if matches!(target.state, State::Up(_)) || target.down_since_us == 0 {
+            target.down_since_us = now.mono_us;
+        }
+        target.reason = reason.to_owned();
+        let (first, last) = BACKOFF_MS;
+        let wait_ms = (first << target.attempts.min(8)).min(last);
+        // Up to half of the wait on top, so that nodes that lost each other together do not meet again and again.
+        let jitter_ms = self.shard.rng.below(wait_ms / 2 + 1);
+        target.attempts += 1;
+        target.state = State::Waiting { until_us: now.mono_us + (wait_ms + jitter_ms) * 1000 };
+    }
+
+    pub(super) fn handshake_reply(&mut self, session: &mut Session, reply: &Value, now: Now) -> Result<(), String> {
+        let Some(at) = self.peers.targets.iter().position(|target| target.state == State::Handshake(session.conn))
+        else {
+            return Err("it is not wanted any more".into());
+        };
+        let own = self.node.realm.origins.own();
+        match reply {
+            // AUTH went well.
+            Value::Simple(_) => Ok(()),
+            Value::Error(text) if text.starts_with("ERR unknown command") => {
+                Err("it is not a Tutti node (no multi-master link on that port)".into())
+            }
+            Value::Error(text) => Err(format!("it refused: {text}")),
+            other => {
+                let hello = Hello::from_reply(other).ok_or("its answer is not a Tutti handshake")?;
+                if let Some(objection) = hello.objection(own) {
+                    return Err(objection);
+                }
+                let target = &mut self.peers.targets[at];
+                target.state = State::Up(session.conn);
+                target.attempts = 0;
+                target.reason.clear();
+                target.node = Some(hello.origin);
+                target.handshakes += 1;
+                target.down_since_us = 0;
+                let (host, port) = (target.host.clone(), target.port);
+                tracing::info!(master = format!("{host}:{port}"), node = %hello.origin.node, "link is up");
+                self.add_conn(session, hello, true, now);
+                self.broadcast(|| PeerMessage::Identified { host: host.clone(), port });
+                self.greet(session, now);
+                block::put(&mut session.output, Kind::Start, |_| {});
+                self.broadcast(|| PeerMessage::Direct { origin: hello.origin, healthy: true });
+                Ok(())
+            }
+        }
+    }
+
+    /// A reader asks for a link (`tutti.link`): the session becomes a feed.
+    pub(in super::super) fn accept_feed(
+        &mut self,
+        session: &mut Session,
+        args: &mut crate::command::args::Args<'_>,
+        reply: &mut Reply<'_>,
+        now: Now,
+    ) -> Result<(), crate::command::error::CommandError> {
+        use crate::command::error::CommandError;
+        let hello = Hello::from_args(args.rest()).ok_or(CommandError::Text("ERR tutti.link: not a handshake"))?;
+        let own = self.node.realm.origins.own();
+        if let Some(objection) = hello.objection(own) {
+            tracing::warn!(reader = session.endpoint.remote, "link refused: {objection}");
+            return Err(CommandError::Owned(format!("ERR link refused: {objection}")));
+        }
+        let is_elsewhere =
+            |known: &OriginId| known.node == hello.origin.node && known.incarnation > hello.origin.incarnation;
+        if self.peers.connected.iter().any(is_elsewhere) {
+            let text = format!(
+                "ERR link refused: node {} is connected from elsewhere with a newer start; if its data directory was copied, empty the copy's",
+                hello.origin.node
+            );
+            return Err(CommandError::Owned(text));
+        }
+        Hello::ours(own, self.announced_port()).put_reply(reply);
+        session.kind = SessionKind::Feed(0);
+        tracing::info!(reader = session.endpoint.remote, node = %hello.origin.node, "a reader linked");
+        self.add_conn(session, hello, false, now);
+        Ok(())
+    }
+
+    pub(super) fn add_conn(&mut self, session: &mut Session, hello: Hello, is_link: bool, now: Now) {
+        self.peers.active = true;
+        self.peers.conns.insert(
+            session.conn,
+            Conn {
+                origin: hello.origin,
+                is_link,
+                port: hello.port,
+                dictionary: Vec::new(),
+                shared_dictionary: Arc::new([]),
+                dictionary_said: 0,
+                said: BTreeMap::new(),
+                members_said: Vec::new(),
+                interest_said: Vec::new(),
+                their_direct: Vec::new(),
+                heard: Vec::new(),
+                started: false,
+                healthy: is_link,
+                uncredited: Vec::new(),
+                last_input_us: now.mono_us,
+                promise: Hlc::ZERO,
+                clock_offset_ms: 0,
+                bytes_in: 0,
+            },
+        );
+        let nodes: Arc<[Uuid]> = Arc::new([hello.origin.node]);
+        self.broadcast(|| PeerMessage::Members(Arc::clone(&nodes)));
+        self.broadcast(|| PeerMessage::Connected { origin: hello.origin, came: true });
+    }
+
+    /// Ends a link or feed from our side.
+    pub(super) fn break_conn(&mut self, conn: ConnId, reason: &str, now: Now) {
+        self.act(Action::Close(conn));
+        self.peer_closed(conn, reason, now);
+        self.forget(conn);
+    }
+
+    /// A link's or feed's socket is gone.
+    pub(in super::super) fn peer_closed(&mut self, conn: ConnId, reason: &str, now: Now) {
+        let target = self.peers.targets.iter().position(|target| target.conn() == Some(conn));
+        if let Some(at) = target {
+            self.lose(at, reason, now);
+        } else if self.peers.conns.contains_key(&conn) {
+            tracing::info!("a reader left: {reason}");
+        }
+        self.drop_conn(conn);
+    }
+
+    pub(super) fn drop_conn(&mut self, id: ConnId) {
+        let Some(conn) = self.peers.conns.remove(&id) else { return };
+        let peer = PeerId { home: self.id, conn: id };
+        self.peers.pulling.retain(|_, link| *link != peer);
+        self.broadcast(|| PeerMessage::Connected { origin: conn.origin, came: false });
+        if conn.is_link {
+            if conn.healthy {
+                self.broadcast(|| PeerMessage::Direct { origin: conn.origin, healthy: false });
+            }
+            self.broadcast(|| PeerMessage::LinkGone { link: peer });
+        } else {
+            self.broadcast(|| PeerMessage::FeedStop { feed: peer });
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! What INFO, ROLE and MULTIMASTER STATUS say of links and feeds.
+
+use super::super::Worker;
+use super::*;
+use crate::base::time::Now;
+use crate::peer::mesh::PeerFigures;
+use crate::peer::roster::Row;
+
+impl Worker {
+    /// How many members there are, ourselves included.
+    pub(in super::super) fn members(&self) -> usize {
+        self.peers.roster.others().len() + 1
+    }
+
+    /// A line for each other member: who, and how many writes' worth of versions it has acknowledged.
+    pub(in super::super) fn member_rows(&self) -> Vec<String> {
+        let own = self.peers.roster.own();
+        let line = |row: &Row| {
+            let behind =
+                own.versions.all().filter(|&(origin, partition, hlc)| row.versions.get(origin, partition) < hlc);
+            let (node, streams) = (row.node, behind.count());
+            format!("member:node={node},streams_behind={streams},promise_ms={}\r\n", row.promise.wall_ms())
+        };
+        self.peers.roster.others().iter().map(line).collect()
+    }
+
+    /// What INFO, ROLE and MULTIMASTER STATUS say of this core's links and feeds.
+    pub(in super::super) fn peer_figures(&self, now: Now) -> Vec<PeerFigures> {
+        let seconds = |since_us: u64| now.mono_us.saturating_sub(since_us) / 1_000_000;
+        let mut figures = Vec::new();
+        for target in &self.peers.targets {
+            let conn = target.conn().and_then(|id| self.peers.conns.get(&id));
+            let session = target.conn().and_then(|id| self.sessions.get(id));
+            figures.push(PeerFigures {
+                is_link: true,
+                host: target.host.clone(),
+                port: target.port,
+                state: match target.state {
+                    State::Waiting { .. } => "connect",
+                    State::Dialing(_) => "connecting",
+                    State::Handshake(_) => "handshake",
+                    State::Up(_) => "connected",
+                },
+                node: target.node,
+                idle_s: conn.map(|conn| seconds(conn.last_input_us)),
+                down_s: (!matches!(target.state, State::Up(_))).then(|| seconds(target.down_since_us)),
+                reason: target.reason.clone(),
+                bytes_in: conn.map_or(0, |conn| conn.bytes_in),
+                bytes_out: session.map_or(0, |session| session.bytes_out),
+                full_merges: target.full_merges,
+                resumes: target.handshakes,
+                clock_offset_ms: conn.map_or(0, |conn| conn.clock_offset_ms),
+                lag_ms: 0,
+            });
+        }
+        for (id, conn) in self.peers.conns.iter().filter(|(_, conn)| !conn.is_link) {
+            let session = self.sessions.get(*id);
+            let remote = session.map_or("", |session| &session.endpoint.remote);
+            figures.push(PeerFigures {
+                is_link: false,
+                host: remote.rsplit_once(':').map_or(remote, |(host, _)| host).into(),
+                port: conn.port,
+                state: if conn.started { "online" } else { "handshake" },
+                node: Some(conn.origin),
+                idle_s: Some(seconds(conn.last_input_us)),
+                bytes_in: conn.bytes_in,
+                bytes_out: session.map_or(0, |session| session.bytes_out),
+                clock_offset_ms: conn.clock_offset_ms,
+                ..PeerFigures::default()
+            });
+        }
+        figures
+    }
+}

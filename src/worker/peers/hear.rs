@@ -1,0 +1,291 @@
+//! What a connection says: blocks taken from its bytes and given to whom they concern.
+
+use super::super::Worker;
+use super::super::batch::Message;
+use super::super::session::Session;
+use crate::base::ids::{ConnId, Partition, ShardId, Slot, Uuid};
+use crate::base::time::Now;
+use crate::merge::op::take_varint;
+use crate::merge::origins::OriginIdx;
+use crate::peer::codec;
+use crate::peer::mesh::{Entry, PeerId, PeerMessage};
+use crate::resp::value::try_decode;
+use crate::shard::block::{self, Front, Kind};
+use crate::shard::{Merged, record};
+use std::collections::btree_map;
+use std::sync::Arc;
+
+impl Worker {
+    /// Bytes for a link or feed.
+    pub(in super::super) fn peer_data(&mut self, mut session: Box<Session>, bytes: &[u8], now: Now) {
+        let conn = session.conn;
+        self.stats.repl_in += bytes.len() as u64;
+        let mut input = std::mem::take(&mut session.input);
+        let (buffer, used, fault);
+        if input.is_empty() {
+            (used, fault) = self.peer_blocks(&mut session, bytes, now);
+            buffer = &bytes[used..];
+            session.input.extend_from_slice(buffer);
+        } else {
+            input.extend_from_slice(bytes);
+            (used, fault) = self.peer_blocks(&mut session, &input, now);
+            input.drain(..used);
+            session.input = input;
+        }
+        if let Some(known) = self.peers.conns.get_mut(&conn) {
+            known.last_input_us = now.mono_us;
+            known.bytes_in += bytes.len() as u64;
+        }
+        if !session.output.is_empty() && !session.is_dirty {
+            session.is_dirty = true;
+            self.dirty.push(conn);
+        }
+        self.sessions.put(session);
+        if let Some(reason) = fault {
+            self.break_conn(conn, &reason, now);
+        }
+    }
+
+    // Takes whole blocks (or, before the handshake is done, replies) from the front; says why the link must end.
+    pub(super) fn peer_blocks(&mut self, session: &mut Session, bytes: &[u8], now: Now) -> (usize, Option<String>) {
+        let mut at = 0;
+        loop {
+            let rest = &bytes[at..];
+            if rest.is_empty() {
+                return (at, None);
+            }
+            if !self.peers.conns.contains_key(&session.conn) {
+                match try_decode(rest) {
+                    Err(_) => {
+                        return (at, Some("its answer is not Redis protocol: is it a Redis-compatible server?".into()));
+                    }
+                    Ok(None) => return (at, None),
+                    Ok(Some((reply, used))) => {
+                        at += used;
+                        if let Err(reason) = self.handshake_reply(session, &reply, now) {
+                            return (at, Some(reason));
+                        }
+                    }
+                }
+                continue;
+            }
+            match block::front(rest) {
+                Front::Incomplete => return (at, None),
+                Front::Damaged => return (at, Some("a damaged block arrived".into())),
+                Front::Block(kind, payload, used) => {
+                    if self.peer_block(session, kind, payload, now).is_none() {
+                        return (at, Some(format!("a malformed {kind:?} block arrived")));
+                    }
+                    at += used;
+                }
+            }
+        }
+    }
+
+    // One block of an established connection. `None`: malformed.
+    pub(super) fn peer_block(&mut self, session: &mut Session, kind: Kind, payload: &[u8], now: Now) -> Option<()> {
+        let id = PeerId { home: self.id, conn: session.conn };
+        match kind {
+            Kind::Dictionary => {
+                let (first, ids) = codec::take_dictionary(payload)?;
+                let indices: Vec<OriginIdx> =
+                    ids.iter().map(|id| self.node.realm.origins.index(*id)).collect::<Option<_>>()?;
+                let conn = self.peers.conns.get_mut(&session.conn)?;
+                if usize::from(first) != conn.dictionary.len() {
+                    return None;
+                }
+                conn.dictionary.extend(indices);
+                conn.shared_dictionary = conn.dictionary.clone().into();
+            }
+            Kind::Members => {
+                let mut input = payload;
+                let direct = usize::try_from(take_varint(&mut input)?).ok()?;
+                let nodes = codec::take_nodes(input)?;
+                let conn = self.peers.conns.get_mut(&session.conn)?;
+                conn.their_direct = nodes.get(..direct)?.to_vec();
+                let members: Arc<[Uuid]> = nodes[direct..].into();
+                self.broadcast(|| PeerMessage::Members(Arc::clone(&members)));
+            }
+            Kind::Versions => self.peer_row(id, &codec::take_row(payload)?, now)?,
+            Kind::Start => {
+                let conn = self.peers.conns.get_mut(&session.conn)?;
+                conn.started = true;
+                let versions: Arc<[Entry]> = std::mem::take(&mut conn.heard).into();
+                let skip = self.skip_of(session.conn)?;
+                self.broadcast(|| PeerMessage::FeedStart {
+                    feed: id,
+                    versions: Arc::clone(&versions),
+                    skip: Arc::clone(&skip),
+                });
+                self.greet(session, now);
+            }
+            Kind::Interest => {
+                let origins = codec::take_origins(payload)?;
+                let conn = self.peers.conns.get_mut(&session.conn)?;
+                conn.interest_said = origins;
+                if conn.started {
+                    let skip = self.skip_of(session.conn)?;
+                    self.broadcast(|| PeerMessage::FeedSkip { feed: id, skip: Arc::clone(&skip) });
+                }
+            }
+            Kind::Behind => {
+                // One link at a time merges a partition; what is still behind afterwards is said again.
+                for &partition in payload {
+                    if let btree_map::Entry::Vacant(free) = self.peers.pulling.entry(partition) {
+                        free.insert(id);
+                        block::put(&mut session.output, Kind::Pull, |out| out.push(partition));
+                    }
+                }
+            }
+            Kind::Pull => {
+                let partition = Partition(*payload.first()?);
+                let owner = self.shard.map.owner(partition);
+                self.send(owner, Message::Peer(Box::new(PeerMessage::FeedPull { feed: id, partition })));
+            }
+            Kind::Records | Kind::FullBegin | Kind::FullKeys | Kind::FullSlot | Kind::FullEnd => {
+                self.deal(id, kind, payload, now)?;
+            }
+            Kind::Heartbeat => {}
+        }
+        Some(())
+    }
+
+    // Gives records and full-merge blocks to the shards that own their partitions.
+    pub(super) fn deal(&mut self, link: PeerId, kind: Kind, payload: &[u8], now: Now) -> Option<()> {
+        let dictionary = Arc::clone(&self.peers.conns.get(&link.conn)?.shared_dictionary);
+        if self.cores() == 1 {
+            return self.take_from_link(link, &dictionary, kind, payload, now).then_some(());
+        }
+        if kind != Kind::Records {
+            let partition = match kind {
+                Kind::FullSlot => Slot(u16::from_le_bytes(payload.try_into().ok()?)).partition(),
+                _ => Partition(*payload.first()?),
+            };
+            let owner = self.shard.map.owner(partition);
+            self.pass(owner, link, &dictionary, kind, payload.to_vec());
+            return Some(());
+        }
+        let mut shares: Vec<Vec<u8>> = (0..self.cores()).map(|_| Vec::new()).collect();
+        let mut rest = payload;
+        while !rest.is_empty() {
+            let head = record::head(rest)?;
+            let owner = self.shard.map.owner(head.partition);
+            shares[usize::from(owner.0)].extend_from_slice(&rest[..head.bytes]);
+            rest = &rest[head.bytes..];
+        }
+        for (owner, share) in shares.into_iter().enumerate().filter(|(_, share)| !share.is_empty()) {
+            self.pass(ShardId(owner as u16), link, &dictionary, kind, share);
+        }
+        Some(())
+    }
+
+    pub(super) fn pass(
+        &mut self,
+        owner: ShardId,
+        link: PeerId,
+        dictionary: &Arc<[OriginIdx]>,
+        kind: Kind,
+        bytes: Vec<u8>,
+    ) {
+        let message = PeerMessage::FromLink { link, dictionary: Arc::clone(dictionary), items: vec![(kind, bytes)] };
+        self.send(owner, Message::Peer(Box::new(message)));
+    }
+
+    // Applies what a link brought for this shard. False: unreadable.
+    pub(super) fn take_from_link(
+        &mut self,
+        link: PeerId,
+        dictionary: &[OriginIdx],
+        kind: Kind,
+        bytes: &[u8],
+        now: Now,
+    ) -> bool {
+        let origin = |index: u16| dictionary.get(usize::from(index)).copied();
+        match kind {
+            Kind::Records => {
+                let mut rest = bytes;
+                while !rest.is_empty() {
+                    let Some(head) = record::head(rest) else { return false };
+                    let merging = match self.peers.mergings.is_empty() {
+                        true => None,
+                        false => self.peers.mergings.get_mut(&(link, head.partition.0)),
+                    };
+                    match self.shard.merge(&rest[..head.bytes], &origin, merging.is_none(), now) {
+                        Merged::Malformed => return false,
+                        Merged::Applied => {
+                            if let (Some(merging), Some(from)) = (merging, origin(head.origin)) {
+                                merging.streamed(from, head.hlc);
+                            }
+                        }
+                        Merged::Duplicate => {}
+                    }
+                    rest = &rest[head.bytes..];
+                }
+                true
+            }
+            Kind::FullBegin => match self.shard.begin_merging(bytes, &origin) {
+                Some(merging) => {
+                    self.peers.mergings.insert((link, merging.partition.0), merging);
+                    true
+                }
+                None => false,
+            },
+            Kind::FullKeys => {
+                let Some(merging) = bytes.first().and_then(|&at| self.peers.mergings.get_mut(&(link, at))) else {
+                    return false;
+                };
+                self.shard.merge_keys(merging, &bytes[1..], &origin)
+            }
+            Kind::FullSlot => {
+                let Ok(slot) = bytes.try_into().map(u16::from_le_bytes) else { return false };
+                let partition = Slot(slot).partition();
+                let Some(merging) = self.peers.mergings.get_mut(&(link, partition.0)) else { return false };
+                self.shard.merge_slot(merging, Slot(slot));
+                true
+            }
+            Kind::FullEnd => {
+                let Some(merging) = bytes.first().and_then(|&at| self.peers.mergings.remove(&(link, at))) else {
+                    return false;
+                };
+                self.shard.end_merging(&merging, now);
+                for served in &mut self.peers.feeds {
+                    served.feed.recheck();
+                }
+                let partition = merging.partition;
+                self.send(link.home, Message::Peer(Box::new(PeerMessage::Merged { link, partition })));
+                true
+            }
+            _ => false,
+        }
+    }
+
+    // A row of versions arrived.
+    pub(super) fn peer_row(&mut self, id: PeerId, row: &codec::Row, now: Now) -> Option<()> {
+        let conn = self.peers.conns.get_mut(&id.conn)?;
+        let entries: Vec<Entry> = row
+            .entries
+            .iter()
+            .map(|&(origin, partition, hlc)| Some((*conn.dictionary.get(usize::from(origin))?, partition, hlc)))
+            .collect::<Option<_>>()?;
+        let of_itself = row.node == conn.origin.node;
+        if of_itself {
+            conn.promise = row.promise;
+            conn.clock_offset_ms = row.promise.wall_ms() as i64 - now.wall_ms as i64;
+            if !conn.is_link && !conn.started {
+                conn.heard.extend_from_slice(&entries);
+            }
+        }
+        let feed = (of_itself && !conn.is_link && conn.started).then_some(id);
+        let (node, promise, final_ms, entries): (_, _, _, Arc<[Entry]>) =
+            (row.node, row.promise, row.final_ms, entries.into());
+        self.broadcast(|| PeerMessage::Heard { node, entries: Arc::clone(&entries), promise, final_ms, feed });
+        Some(())
+    }
+
+    // Origins a reader does not want: its own present run, and those it hears directly.
+    pub(super) fn skip_of(&self, conn: ConnId) -> Option<Arc<[OriginIdx]>> {
+        let conn = self.peers.conns.get(&conn)?;
+        let wanted = std::iter::once(conn.origin).chain(conn.interest_said.iter().copied());
+        Some(wanted.filter_map(|id| self.node.realm.origins.index(id)).collect())
+    }
+}

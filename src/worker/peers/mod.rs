@@ -1,0 +1,287 @@
+//! Links and feeds at work: dialing masters, serving readers, dealing what arrives to the owning shards, and telling
+//! everyone what has been applied.
+//!
+//! A master belongs to one core (by its address), which dials it and has its socket. A reader belongs to the core
+//! that accepted it. Every shard serves every feed from its own backlog; blocks reach the socket over the mesh,
+//! bounded by credit.
+
+mod across;
+mod dial;
+mod figures;
+mod hear;
+mod say;
+mod serve;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::Worker;
+use super::batch::Message;
+use super::port::{Action, DialId};
+use crate::base::ids::{ConnId, ShardId, Uuid};
+use crate::base::time::Now;
+use crate::merge::origins::{OriginId, OriginIdx};
+use crate::merge::stamp::Hlc;
+use crate::merge::version::Versions;
+use crate::peer::mesh::{Entry, PeerId, PeerMessage};
+use crate::peer::roster::{Roster, Row};
+use crate::shard::feed::Feed;
+use crate::shard::merging::Merging;
+
+/// A reader may have this many bytes unsent before its shards stop; then they wait and the backlog moves on.
+const FEED_UNSENT_MAX: usize = 1 << 20;
+
+/// A shard may have this many bytes under way to another core for one reader.
+const FEED_CREDIT_MAX: usize = 512 * 1024;
+
+/// How often shards say what they have applied, microseconds.
+const PUBLISH_US: u64 = 100_000;
+
+/// How often a connection gives a sign of life, microseconds.
+const HEARTBEAT_US: u64 = 1_000_000;
+
+/// A link that has been silent for this long does not count as hearing its master directly, microseconds.
+const SILENT_US: u64 = 3_500_000;
+
+/// First and last wait before a master is dialed again, milliseconds.
+const BACKOFF_MS: (u64, u64) = (100, 3_000);
+
+/// What a core knows of peers.
+pub(super) struct Peers {
+    targets: Vec<Target>,
+    conns: BTreeMap<ConnId, Conn>,
+    feeds: Vec<ShardFeed>,
+    mergings: BTreeMap<(PeerId, u8), Merging>,
+    pub(super) roster: Roster,
+    /// Masters that are heard directly, on any core.
+    direct: Vec<OriginId>,
+    /// Nodes connected, on any core; one entry per connection.
+    connected: Vec<OriginId>,
+    /// Masters that have said who they are.
+    identified: BTreeSet<(String, u16)>,
+    published: Versions,
+    next_publish_us: u64,
+    next_heartbeat_us: u64,
+    next_dial: u64,
+    /// Partitions being pulled, and over which link.
+    pulling: BTreeMap<u8, PeerId>,
+    active: bool,
+}
+
+/// A master from the configuration that this core dials.
+struct Target {
+    host: String,
+    port: u16,
+    state: State,
+    node: Option<OriginId>,
+    attempts: u32,
+    down_since_us: u64,
+    reason: String,
+    handshakes: u64,
+    full_merges: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Waiting { until_us: u64 },
+    Dialing(DialId),
+    Handshake(ConnId),
+    Up(ConnId),
+}
+
+/// One end of a connection between nodes.
+struct Conn {
+    origin: OriginId,
+    is_link: bool,
+    port: u16,
+    /// Local indices behind the other end's.
+    dictionary: Vec<OriginIdx>,
+    shared_dictionary: Arc<[OriginIdx]>,
+    dictionary_said: usize,
+    said: BTreeMap<Uuid, Row>,
+    members_said: Vec<Uuid>,
+    interest_said: Vec<OriginId>,
+    /// Nodes the other end is connected to.
+    their_direct: Vec<Uuid>,
+    /// What its reader has, heard before `Start`.
+    heard: Vec<Entry>,
+    started: bool,
+    healthy: bool,
+    uncredited: Vec<(ShardId, usize)>,
+    last_input_us: u64,
+    promise: Hlc,
+    clock_offset_ms: i64,
+    bytes_in: u64,
+}
+
+/// A feed as its shard serves it.
+struct ShardFeed {
+    id: PeerId,
+    feed: Feed,
+    under_way: usize,
+}
+
+impl Peers {
+    pub(super) fn new(own: Uuid, shards: usize, first: usize, end: usize) -> Self {
+        Self {
+            targets: Vec::new(),
+            conns: BTreeMap::new(),
+            feeds: Vec::new(),
+            mergings: BTreeMap::new(),
+            roster: Roster::new(own, shards),
+            direct: Vec::new(),
+            connected: Vec::new(),
+            identified: BTreeSet::new(),
+            published: Versions::new(first, end),
+            next_publish_us: 0,
+            next_heartbeat_us: 0,
+            next_dial: 0,
+            pulling: BTreeMap::new(),
+            active: false,
+        }
+    }
+}
+
+impl Worker {
+    /// Brings the masters this core dials in line with the configuration.
+    pub(super) fn reconcile_peers(&mut self) {
+        let config = Arc::clone(&self.config);
+        if config.multi_master || config.active_replica || !config.replicaof.is_empty() {
+            self.shard.logging = true;
+            self.peers.active = true;
+        }
+        let cores = self.cores() as u64;
+        let mine = |host: &str, port: u16| {
+            let hash =
+                host.bytes().fold(u64::from(port), |hash, byte| hash.wrapping_mul(31).wrapping_add(u64::from(byte)));
+            hash % cores
+        };
+        let wanted: Vec<(String, u16)> = config
+            .replicaof
+            .iter()
+            .filter(|(host, port)| mine(&host.to_lowercase(), *port) == u64::from(self.id.0))
+            .cloned()
+            .collect();
+        let is = |target: &Target, host: &str, port: u16| target.host.eq_ignore_ascii_case(host) && target.port == port;
+        let gone: Vec<ConnId> = self
+            .peers
+            .targets
+            .iter()
+            .filter(|target| !wanted.iter().any(|(host, port)| is(target, host, *port)))
+            .filter_map(|target| target.conn())
+            .collect();
+        self.peers.targets.retain(|target| wanted.iter().any(|(host, port)| is(target, host, *port)));
+        for conn in gone {
+            self.act(Action::Close(conn));
+            self.drop_conn(conn);
+            self.forget(conn);
+        }
+        for (host, port) in wanted {
+            if !self.peers.targets.iter().any(|target| is(target, &host, port)) {
+                self.peers.targets.push(Target::new(host, port));
+            }
+        }
+        self.count_unknown();
+    }
+
+    fn count_unknown(&mut self) {
+        let unknown = self.config.replicaof.iter().filter(|master| !self.peers.identified.contains(*master)).count();
+        self.shard.stability.set_unknown(unknown);
+    }
+
+    /// Periodic work of links and feeds.
+    pub(super) fn tick_peers(&mut self, now: Now) {
+        if !self.peers.active {
+            return;
+        }
+        self.dial_masters(now);
+        if now.mono_us >= self.peers.next_publish_us {
+            self.peers.next_publish_us = now.mono_us + PUBLISH_US;
+            self.publish(now);
+            self.check_health(now);
+            self.say_news(now);
+        }
+    }
+
+    /// When links next want a tick, on `Now::mono_us`.
+    pub(super) fn peers_wake_at_us(&self) -> u64 {
+        let dials = self.peers.targets.iter().filter_map(|target| match target.state {
+            State::Waiting { until_us } => Some(until_us),
+            _ => None,
+        });
+        if self.peers.active { dials.min().unwrap_or(u64::MAX).min(self.peers.next_publish_us) } else { u64::MAX }
+    }
+
+    /// Says on all cores, this one included.
+    fn broadcast(&mut self, message: impl Fn() -> PeerMessage) {
+        for to in 0..self.cores() {
+            self.send(ShardId(to as u16), Message::Peer(Box::new(message())));
+        }
+    }
+
+    fn publish(&mut self, now: Now) {
+        let promise = self.shard.promise(now);
+        let mut entries = Vec::new();
+        for (origin, partition, hlc) in self.shard.versions.all() {
+            if self.peers.published.raise(origin, partition, hlc) {
+                entries.push((origin, partition as u8, hlc));
+            }
+        }
+        let final_ms = self.shard.final_ms();
+        self.broadcast(|| PeerMessage::Published { entries: entries.clone(), promise, final_ms });
+    }
+
+    fn check_health(&mut self, now: Now) {
+        let timeout_us = u64::from(self.config.repl_timeout.max(1)) * 1_000_000;
+        let mut changed = Vec::new();
+        let mut dead = Vec::new();
+        for (id, conn) in &mut self.peers.conns {
+            let silent_us = now.mono_us.saturating_sub(conn.last_input_us);
+            if silent_us > timeout_us {
+                dead.push(*id);
+            }
+            let healthy = silent_us <= SILENT_US;
+            if conn.is_link && healthy != conn.healthy {
+                conn.healthy = healthy;
+                changed.push((conn.origin, healthy));
+            }
+        }
+        for (origin, healthy) in changed {
+            self.broadcast(|| PeerMessage::Direct { origin, healthy });
+        }
+        for conn in dead {
+            self.break_conn(conn, "it has been silent for repl-timeout", now);
+        }
+        // A handshake that is not answered must not hold its master for ever.
+        for at in 0..self.peers.targets.len() {
+            if let State::Handshake(conn) = self.peers.targets[at].state
+                && self.sessions.get(conn).is_some_and(|session| now.mono_us - session.since.mono_us > 5_000_000)
+            {
+                self.break_conn(conn, "it did not answer the handshake", now);
+            }
+        }
+    }
+}
+
+impl Target {
+    fn new(host: String, port: u16) -> Self {
+        Self {
+            host,
+            port,
+            state: State::Waiting { until_us: 0 },
+            node: None,
+            attempts: 0,
+            down_since_us: 0,
+            reason: String::new(),
+            handshakes: 0,
+            full_merges: 0,
+        }
+    }
+
+    fn conn(&self) -> Option<ConnId> {
+        match self.state {
+            State::Handshake(conn) | State::Up(conn) => Some(conn),
+            _ => None,
+        }
+    }
+}
