@@ -14,9 +14,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("merge", &["base", "mem"]),
     ("store", &["base", "mem", "merge"]),
     ("resp", &["base"]),
-    // Formats and states without a socket; a shard's feed writes blocks, so this is below it.
-    ("peer", &["base", "merge", "resp"]),
-    ("shard", &["base", "mem", "merge", "store", "peer"]),
+    ("shard", &["base", "mem", "merge", "store"]),
+    ("peer", &["base", "merge", "resp", "shard"]),
     ("command", &["base", "mem", "merge", "store", "shard", "resp", "config"]),
     ("snapshot", &["base", "mem", "merge", "store", "shard"]),
     ("worker", &["base", "mem", "config", "merge", "store", "shard", "resp", "command", "snapshot", "peer"]),
