@@ -14,6 +14,12 @@ use glommio::timer::Timer;
 
 use super::mailbox::{new_eventfd, signal};
 
+/// The shortest visit to the reactor.
+const VISIT_MIN_US: u64 = 10;
+
+/// How long glommio can sleep by mistake, see [`Wire::connect`].
+const HEARTBEAT: Duration = Duration::from_millis(10);
+
 /// One pump's bell, rung and heard on its own thread.
 #[derive(Default)]
 pub(crate) struct Bell {
@@ -30,11 +36,13 @@ impl Bell {
         }
     }
 
-    /// Sleeps in glommio until rung, at most `timeout_us`.
+    /// Visits glommio's reactor, and sleeps there until rung, at most `timeout_us`.
     pub(crate) async fn sleep(&self, timeout_us: u64) {
+        // Never ready at once: a pump that is runnable again keeps the executor from its reactor.
+        let timeout_us = if self.is_rung.take() { VISIT_MIN_US } else { timeout_us.max(VISIT_MIN_US) };
         let mut timer = pin!(Timer::new(Duration::from_micros(timeout_us)));
         poll_fn(|context| {
-            if self.is_rung.take() || timer.as_mut().poll(context).is_ready() {
+            if timer.as_mut().poll(context).is_ready() || self.is_rung.take() {
                 return Poll::Ready(());
             }
             self.sleeper.replace(Some(context.waker().clone()));
@@ -50,10 +58,11 @@ pub(crate) struct Wire {
     eventfd: OwnedFd,
     is_cut: Rc<Cell<bool>>,
     task: glommio::Task<()>,
+    heartbeat: glommio::Task<()>,
 }
 
 impl Wire {
-    /// Begins listening, inside a glommio executor.
+    /// Begins listening, inside a glommio executor, and keeps that executor awake.
     pub(crate) fn connect(bell: Rc<Bell>) -> io::Result<Self> {
         let eventfd = new_eventfd()?;
         let readers = eventfd.try_clone()?.into_raw_fd();
@@ -72,7 +81,16 @@ impl Wire {
             }
             let _ = file.close().await;
         });
-        Ok(Self { eventfd, is_cut, task })
+        // glommio 0.9 takes "time is up before the first task ran" for "there are no tasks" and sleeps with runnable
+        // ones (`run_task_queues`). Such time limits are switched off (see `start`), but the end of a rename or
+        // remove can have the same effect. With a timer outstanding at all times it cannot sleep for long.
+        let over = Rc::clone(&is_cut);
+        let heartbeat = glommio::spawn_local(async move {
+            while !over.get() {
+                Timer::new(HEARTBEAT).await;
+            }
+        });
+        Ok(Self { eventfd, is_cut, task, heartbeat })
     }
 
     /// What the ring signals.
@@ -85,5 +103,6 @@ impl Wire {
         self.is_cut.set(true);
         signal(self.eventfd.as_fd());
         self.task.await;
+        self.heartbeat.await;
     }
 }

@@ -1,9 +1,9 @@
 //! One core's loop: completions, other cores' batches, timers, outputs, batches for others, wait. Again.
 //!
 //! It waits directly on the socket ring. glommio's reactor is only visited while there is work in it (files): every
-//! [`VISIT_US`] under traffic, and for the whole wait when there is no traffic. A visit costs about ten system calls;
-//! a pump that only yields to itself would starve the reactor until glommio's preempt timer, so the timer is set to
-//! the same time and a visit is a yield after it.
+//! [`VISIT_US`] under traffic, and for the whole wait when there is no traffic. A visit costs about ten system calls.
+//! It is always a suspension by timer: a pump that yields is runnable at once, and an executor with a runnable task
+//! does not go to its reactor (measured: 650 operations per second).
 //!
 //! The core is called from one place at a time and never across an await.
 
@@ -35,7 +35,7 @@ use crate::worker::port::{Action, Core};
 const TICK_US: u64 = 100_000;
 
 /// How long glommio may have to wait for a visit while it has work.
-pub(crate) const VISIT_US: u64 = 500;
+const VISIT_US: u64 = 500;
 
 /// How long leaving may take once all cores are done: last replies to slow readers are given up then.
 const LEAVE_US: u64 = 500_000;
@@ -315,13 +315,11 @@ impl<C: Core> Pump<C> {
         }
         self.net.ring.wait(sleep_us.min(VISIT_US));
         if clock::now().mono_us >= self.last_visit_us + VISIT_US {
-            // Reaches the reactor when glommio's preempt timer, set to the same time, has fired; else it only lets
-            // runnable tasks run.
-            glommio::executor().yield_task_queue_now().await;
-            self.last_visit_us = clock::now().mono_us;
+            self.sleep_in_glommio(0).await;
         }
     }
 
+    /// Visits glommio's reactor and stays there until something happens or is due.
     async fn sleep_in_glommio(&mut self, sleep_us: u64) {
         marks::hit(Mark::SleptInGlommio);
         if self.wire.is_none() {
@@ -330,11 +328,10 @@ impl<C: Core> Pump<C> {
         // First the wish for signals, then a look: what completes in between is seen or signals.
         self.net.ring.signal_completions(true);
         self.net.ring.enter();
-        if !self.net.ring.has_completions() && !self.disk.has_events() {
-            // Without a wire only time wakes us: keep it short.
-            let limit_us = if self.wire.is_some() { sleep_us } else { sleep_us.min(VISIT_US) };
-            self.bell.sleep(limit_us).await;
-        }
+        let stays = !self.net.ring.has_completions() && !self.disk.has_events();
+        // Without a wire only time wakes us: keep it short.
+        let limit_us = if self.wire.is_some() { sleep_us } else { sleep_us.min(VISIT_US) };
+        self.bell.sleep(if stays { limit_us } else { 0 }).await;
         self.net.ring.signal_completions(false);
         self.net.ring.enter();
         self.last_visit_us = clock::now().mono_us;
