@@ -132,6 +132,7 @@ impl<R: Read> Reader<R> {
 
     /// The next record; `None` at the end, whose checksum has been found right.
     #[allow(clippy::should_implement_trait, reason = "a record borrows from the reader, as no iterator's item can")]
+    #[expect(clippy::should_implement_trait, reason = "records borrow from the reader, which no iterator allows")]
     pub fn next(&mut self) -> Result<Option<Record<'_>>, Damage> {
         let mut deadline = None;
         let mut has_state = false;
