@@ -14,13 +14,14 @@ use crate::shard::Shard;
 use crate::snapshot::identity;
 use crate::snapshot::load::{self, Facts, Loaded};
 
-/// What was found. Kept while the node runs: it holds the lock of the identity.
+/// What was found.
 pub(crate) struct Data {
     /// This start.
     pub(crate) own: OriginId,
     /// The snapshot, looked at whole.
     pub(crate) snapshot: Option<Snapshot>,
-    _lock: Option<File>,
+    /// Of the identity's file: another server that starts here is another node.
+    pub(crate) lock: Option<File>,
 }
 
 /// A snapshot that has been found sound.
@@ -45,7 +46,7 @@ pub(crate) fn open(config: &Config, fresh: Uuid, now: Now) -> Result<Data, Strin
             own.node
         );
     }
-    Ok(Data { own, snapshot, _lock: lock })
+    Ok(Data { own, snapshot, lock })
 }
 
 impl Snapshot {

@@ -51,8 +51,8 @@ use crate::worker::port::Core;
 
 /// Runs a node from check to end: answers the exit code, or one line why it could not start.
 ///
-/// `on_ready` is called once all cores serve (log lines, pid file). SIGTERM and SIGINT ask every core to shut down;
-/// a second one ends the process at once.
+/// `on_ready` is called once all cores are there; what it waits for, systemd waits for (log lines, pid file). SIGTERM
+/// and SIGINT ask every core to shut down; a second one ends the process at once.
 pub fn run<C, F>(settings: &Settings, make_core: F, on_ready: impl FnOnce(&Running)) -> Result<i32, String>
 where
     C: Core + 'static,
@@ -62,8 +62,8 @@ where
     let clients_max = process::raise_file_limit(settings.clients_max, core_count(settings));
     signals::install().map_err(|error| format!("could not handle signals: {error}"))?;
     let running = start(&Settings { clients_max, ..settings.clone() }, make_core)?;
-    notify("READY=1");
     on_ready(&running);
+    notify("READY=1");
     if let Some(signal) = signals::wait(running.finished().as_fd()) {
         tracing::warn!("received {signal}, shutting down");
         running.stop();

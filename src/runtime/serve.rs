@@ -1,8 +1,9 @@
 //! From a configuration to a running node: identities, one worker per core, and the end.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use super::data::Snapshot;
 use super::settings::{Port, Settings};
 use super::{CoreSeat, clock};
 use crate::base::ids::Uuid;
@@ -30,7 +31,10 @@ pub fn serve(config: Config) -> Result<i32, String> {
     let backlog_bytes_max = (config.repl_backlog_size / u64::from(cores)) as usize;
     let (port, config) = (config.port, Arc::new(config));
     let seed = AtomicU64::new(u64::from_le_bytes(random_bytes()?));
-    let loaded = data.snapshot.as_ref().map(|snapshot| (snapshot.facts.keys, snapshot.facts.expired));
+    // Held until the end: it locks our identity.
+    let super::data::Data { snapshot, lock: _lock, .. } = data;
+    let loading = Loading { state: Mutex::new((snapshot.map(Arc::new), cores)) };
+    let (tell_loaded, all_loaded) = std::sync::mpsc::channel();
     let make = move |seat: CoreSeat| {
         let shard = ShardSettings {
             id: seat.shard,
@@ -42,22 +46,44 @@ pub fn serve(config: Config) -> Result<i32, String> {
         };
         let mut worker = Worker::new(&WorkerSettings { shard, node: Arc::clone(&node), config: Arc::clone(&config) });
         worker.set_stopwatch(clock::mono_us);
-        if let Some(snapshot) = &data.snapshot {
-            load(snapshot, &mut worker);
-        }
+        loading.load_into(&mut worker);
+        // Nobody listens once the node serves, and then nobody loads.
+        let _ = tell_loaded.send(());
         worker
     };
-    if let Some((keys, expired)) = loaded {
-        tracing::info!("DB to load: {keys} keys, {expired} expired");
-    }
-    super::run(&settings, make, |_| tracing::info!(port, cores, "Ready to accept connections"))
+    let on_ready = |_: &super::Running| {
+        all_loaded.iter().take(usize::from(cores)).for_each(drop);
+        tracing::info!(port, cores, "Ready to accept connections");
+    };
+    super::run(&settings, make, on_ready)
 }
 
-// The file was looked at whole before, so that it fails now means that it or the memory changed under us.
-fn load(snapshot: &super::data::Snapshot, worker: &mut Worker) {
-    match snapshot.load(&mut worker.shard, clock::now()) {
-        Ok(_) => worker.set_loaded(snapshot.facts.keys, snapshot.facts.expired),
-        Err(reason) => panic!("the snapshot changed while it was loaded: {reason}"),
+/// The snapshot while cores load it, and how many have still to.
+struct Loading {
+    state: Mutex<(Option<Arc<Snapshot>>, u16)>,
+}
+
+impl Loading {
+    fn load_into(&self, worker: &mut Worker) {
+        let state = || self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(snapshot) = state().0.clone() else { return };
+        match snapshot.load(&mut worker.shard, clock::now()) {
+            Ok(_) => worker.set_loaded(snapshot.facts.keys, snapshot.facts.expired),
+            Err(reason) => {
+                // It was looked at whole before: it changed under us, and part of it is loaded.
+                tracing::error!("The snapshot changed while it was loaded: {reason}");
+                std::process::abort();
+            }
+        }
+        let mut state = state();
+        state.1 -= 1;
+        if state.1 == 0 {
+            // An open file keeps its room on the disk when the next snapshot takes its name.
+            state.0 = None;
+            let (keys, expired) = (snapshot.facts.keys, snapshot.facts.expired);
+            let took_ms = clock::now().mono_us.saturating_sub(worker.node.started.mono_us) / 1000;
+            tracing::info!("DB loaded from disk: {keys} keys, {expired} expired, {took_ms} ms after the start");
+        }
     }
 }
 

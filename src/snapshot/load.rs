@@ -4,6 +4,7 @@
 
 use std::io::Read;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::read::{Damage, Key, Plain, Reader, Record};
 use super::{FORMAT, aux, state};
@@ -24,12 +25,14 @@ use crate::store::keyspace::KeyRef;
 const FIELDS_AT_ONCE: usize = 1024;
 
 /// What a file says beside its keys, its origins as the file numbers them.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Facts {
     /// Who wrote it; `None`: not one of us.
     pub node: Option<OriginId>,
     /// By the file's index.
     pub origins: Vec<OriginId>,
+    /// Which of them anything in the file is of. The others are forgotten: every start of every node is one.
+    is_used: Vec<AtomicBool>,
     /// What is in it.
     pub versions: Vec<(u16, usize, Hlc)>,
     /// Database, partition and the last flush.
@@ -90,9 +93,9 @@ pub fn check(read: impl Read, len: u64, verify: bool, databases: usize, now: Now
 
 /// Takes into a shard what belongs to it of a file that [`check`] has passed. The error is one line.
 pub fn load(read: impl Read, len: u64, facts: &Facts, shard: &mut Shard, now: Now) -> Result<Loaded, String> {
-    let origins: Vec<OriginIdx> = facts.indices(shard.realm())?;
+    let origins = facts.indices(shard.realm())?;
     facts.restore(shard, &origins);
-    let origin = |index: u16| origins.get(usize::from(index)).copied();
+    let origin = |index: u16| origins.get(usize::from(index)).copied().flatten();
     let mut reader = Reader::new(read, len, false).map_err(|damage| damage.to_string())?;
     let mut loaded = Loaded::default();
     loop {
@@ -152,23 +155,28 @@ impl Facts {
     }
 
     // Origins of which we have been told, as they are.
-    fn known(&self) -> impl Fn(u16) -> Option<OriginIdx> + use<> {
-        let count = self.origins.len();
-        move |index| (usize::from(index) < count).then_some(OriginIdx(index))
+    fn known(&self) -> impl Fn(u16) -> Option<OriginIdx> {
+        |index| {
+            self.is_used.get(usize::from(index))?.store(true, Ordering::Relaxed);
+            Some(OriginIdx(index))
+        }
     }
 
-    // Gives every origin its index here. Those of which nothing is known are left out, so that they go in time.
-    fn indices(&self, realm: &Realm) -> Result<Vec<OriginIdx>, String> {
-        self.origins
-            .iter()
-            .map(|&id| realm.origins.index(id).ok_or_else(|| "it names more origins than can be told apart".to_owned()))
-            .collect()
+    // Gives every origin its index here.
+    fn indices(&self, realm: &Realm) -> Result<Vec<Option<OriginIdx>>, String> {
+        let index = |id: OriginId| match realm.origins.index(id) {
+            None => Err("it names more origins than can be told apart".to_owned()),
+            some => Ok(some),
+        };
+        let used = self.is_used.iter().map(|is_used| is_used.load(Ordering::Relaxed));
+        self.origins.iter().zip(used).map(|(&id, is_used)| if is_used { index(id) } else { Ok(None) }).collect()
     }
 
-    fn restore(&self, shard: &mut Shard, origins: &[OriginIdx]) {
+    fn restore(&self, shard: &mut Shard, origins: &[Option<OriginIdx>]) {
         let (first, end) = shard.keys.partitions();
         let ours = |partition: usize| (first..end).contains(&partition);
-        let stamp = |stamp: FileStamp| Stamp::new(stamp.hlc, origins[usize::from(stamp.origin)]);
+        let index = |index: u16| origins[usize::from(index)].expect("the check has seen it used");
+        let stamp = |stamp: FileStamp| Stamp::new(stamp.hlc, index(stamp.origin));
         for &(partition, forgotten) in self.forgotten.iter().filter(|(partition, _)| ours(*partition)) {
             shard.keys.raise_forgotten(partition, stamp(forgotten));
         }
@@ -176,7 +184,7 @@ impl Facts {
             shard.keys.flush(db, partition, stamp(flushed), Stamp::ZERO);
         }
         for &(origin, partition, hlc) in self.versions.iter().filter(|(_, partition, _)| ours(*partition)) {
-            let origin = origins[usize::from(origin)];
+            let origin = index(origin);
             shard.versions.raise(origin, partition, hlc);
             shard.backlog.raise_trimmed(partition, Stamp::new(hlc, origin));
         }
@@ -194,6 +202,7 @@ impl Facts {
             let (uuid, rest) = input.split_first_chunk::<16>()?;
             *input = rest;
             self.origins.push(OriginId { node: Uuid(*uuid), incarnation: take_varint(input)? });
+            self.is_used.push(AtomicBool::new(false));
         }
         (value.is_empty() && self.origins.len() <= crate::merge::origins::ORIGINS_MAX).then_some(())
     }
