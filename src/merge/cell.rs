@@ -130,8 +130,7 @@ impl Cell {
             Some(_) => return false,
         }
         // An observation kept for the difference within an epoch has done its work when the next epoch opens.
-        let slots = &self.slots;
-        self.observed.retain(|seen| !seen.by.is_zero() || is_needed(slots, seen));
+        self.drop_needless();
         true
     }
 
@@ -190,6 +189,12 @@ impl Cell {
                 seen.by = by;
             }
         }
+    }
+
+    /// Drops observations that nobody waits for and no slot needs.
+    pub(super) fn drop_needless(&mut self) {
+        let slots = &self.slots;
+        self.observed.retain(|seen| !seen.by.is_zero() || is_needed(slots, seen));
     }
 
     /// The origin's slot after adding `by` at `at`; `None` when its total would leave the range.

@@ -3,7 +3,7 @@
 
 use super::cell::Cell;
 use super::hash::{Hash, unpack};
-use super::key::KeyState;
+use super::key::{Deadline, KeyState, later};
 use super::realm::Realm;
 use super::stamp::Stamp;
 
@@ -32,30 +32,23 @@ impl KeyState {
     pub fn join_with_context(&mut self, realm: &Realm, other: &Self, context: &Context<'_>) {
         let stamped = |stamp: Stamp| (!stamp.is_zero()).then_some((stamp, stamp));
         let clear = context.keep(stamped(self.clear), stamped(other.clear), |a, b| realm.origins.later(a, b));
-        let was_void = self.is_void();
-        let mine = self.deadline.map(|deadline| (deadline.stamp, deadline));
-        let theirs = other.deadline.map(|deadline| (deadline.stamp, deadline));
-        // A side that has the key but no deadline of its own has one by its clear stamp; only a side that lacks the
-        // whole key says nothing about it.
-        let deadline = match (mine, theirs) {
-            (None, Some((_, b))) if !was_void => Some(b),
-            (Some((_, a)), None) if !other.is_void() => Some(a),
-            (mine, theirs) => context.keep(mine, theirs, |a, b| later_deadline(realm, a, b)),
+        // The deadline register spelled out: a side without one of its own has one by its clear stamp. One that the
+        // other side knew and has no more was overwritten or forgotten there.
+        let spelled = |state: &Self| state.deadline.unwrap_or(Deadline { stamp: state.clear, at: None });
+        let (mine, theirs) = (spelled(self), spelled(other));
+        let mine = (mine.stamp == theirs.stamp || !(context.theirs)(mine.stamp)).then_some(mine);
+        let theirs = (!(context.ours)(theirs.stamp)).then_some(theirs);
+        let register = match (mine, theirs) {
+            (Some(a), Some(b)) => later(realm, a, b),
+            (one, other) => one.or(other).unwrap_or_default(),
         };
         let string = join_cells(realm, &self.string, &other.string, context);
         let hash = join_hashes(realm, self.hash.as_deref(), other.hash.as_deref(), context);
         let clear = clear.unwrap_or(Stamp::ZERO);
         *self = Self { clear: Stamp::ZERO, deadline: None, string, hash: hash.map(Box::new) };
-        self.raise_clear_only(realm, clear);
-        if let Some(deadline) = deadline {
-            self.join_deadline(realm, deadline);
-        }
+        self.raise_clear(realm, clear);
+        self.put_register(register);
     }
-}
-
-fn later_deadline(realm: &Realm, a: super::key::Deadline, b: super::key::Deadline) -> super::key::Deadline {
-    let b_wins = realm.origins.newer(b.stamp, a.stamp) || a.stamp == b.stamp && b.at > a.at;
-    if b_wins { b } else { a }
 }
 
 fn join_cells(realm: &Realm, ours: &Cell, theirs: &Cell, context: &Context<'_>) -> Cell {
@@ -90,10 +83,16 @@ fn join_cells(realm: &Realm, ours: &Cell, theirs: &Cell, context: &Context<'_>) 
             cell.join_observed(realm, b);
             cell.observed[0]
         };
-        if let Some(kept) = context.keep(mine, other, both) {
+        // What all have heard of lasts as long as the slot needs it, and the slot was judged above.
+        let kept = match (mine, other) {
+            (Some((by, only)), None) | (None, Some((by, only))) if by.is_zero() => Some(only),
+            (mine, other) => context.keep(mine, other, both),
+        };
+        if let Some(kept) = kept {
             joined.join_observed(realm, kept);
         }
     }
+    joined.drop_needless();
     joined
 }
 

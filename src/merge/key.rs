@@ -198,7 +198,6 @@ impl KeyState {
             // A value's own stamp stands for the clear stamp; elsewhere that is a memory. So is a deadline taken away.
             || self.string.value.is_none() && !self.clear.is_zero()
             || self.deadline.is_some_and(|deadline| deadline.at.is_none())
-            || !self.is_live()
     }
 
     /// Forgets what every member has heard of; `forget` is told the stamps that go. What is left to wait for says
@@ -218,8 +217,9 @@ impl KeyState {
         if !stable(self.clear) || !self.deadline.is_none_or(|deadline| stable(deadline.stamp)) {
             return;
         }
-        let is_live = self.is_live();
-        if let Some(deadline) = self.deadline.take_if(|deadline| deadline.at.is_none() || !is_live) {
+        // A deadline that is not taken away lasts until its end is final, also where nothing is left that it could put
+        // an end to: forgotten here, it would still bind what is written next elsewhere.
+        if let Some(deadline) = self.deadline.take_if(|deadline| deadline.at.is_none()) {
             forget(deadline.stamp);
         }
         if self.string.value.is_none() {
@@ -266,11 +266,6 @@ impl KeyState {
         !self.string.is_register() || self.hash.as_ref().is_some_and(|hash| hash.may_count())
     }
 
-    /// Raises the clear stamp without writing the deadline register (full merges bring that apart).
-    pub(super) fn raise_clear_only(&mut self, realm: &Realm, stamp: Stamp) {
-        self.raise_clear(realm, stamp);
-    }
-
     /// The hash part, created if absent.
     pub fn hash_mut(&mut self) -> &mut Hash {
         self.hash.get_or_insert_default()
@@ -311,7 +306,7 @@ impl KeyState {
     }
 
     // Drops the registers of every part that are older. The deadline register is the caller's to keep or write.
-    fn raise_clear(&mut self, realm: &Realm, stamp: Stamp) -> bool {
+    pub(super) fn raise_clear(&mut self, realm: &Realm, stamp: Stamp) -> bool {
         if !realm.origins.newer(stamp, self.clear) {
             return false;
         }
@@ -336,7 +331,7 @@ impl KeyState {
     }
 
     // Keeps the register, unsaid where it is what the clear stamp says anyway.
-    fn put_register(&mut self, register: Deadline) -> bool {
+    pub(super) fn put_register(&mut self, register: Deadline) -> bool {
         let kept = (register != Deadline { stamp: self.clear, at: None }).then_some(register);
         let changed = kept != self.deadline;
         self.deadline = kept;
@@ -359,7 +354,7 @@ impl KeyState {
 }
 
 // Of equal stamps the one with a deadline wins: SET with EX is clear and deadline in one.
-fn later(realm: &Realm, a: Deadline, b: Deadline) -> Deadline {
+pub(super) fn later(realm: &Realm, a: Deadline, b: Deadline) -> Deadline {
     let b_wins = realm.origins.newer(b.stamp, a.stamp) || a.stamp == b.stamp && b.at > a.at;
     if b_wins { b } else { a }
 }

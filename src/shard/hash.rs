@@ -174,6 +174,9 @@ impl Shard {
         // What a lost clash of types left behind must not come to light.
         if emptied && self.peek(db, key, now).is_some() {
             self.clear(db, key, now);
+        } else if emptied && self.keys.find(db, key).and_then(deadline_of).is_some_and(|known| known.at.is_some()) {
+            // The deadline ends with the key. Only it is taken back: others may have added fields meanwhile.
+            self.set_deadline(db, key, None, now);
         }
         Ok(removed)
     }

@@ -10,7 +10,7 @@ pub struct Tally {
     pub live: bool,
     /// It is kept as a memory only.
     pub tombstone: bool,
-    /// It has a deadline.
+    /// It has a deadline, dead or alive.
     pub deadline: Option<DeadlineMs>,
     /// It holds something to forget once stable.
     pub garbage: bool,
@@ -19,6 +19,11 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// A reader sees it, and it has a deadline.
+    fn is_volatile(&self) -> bool {
+        self.live && self.deadline.is_some()
+    }
+
     /// As it counts when its deadline `is_past`: no reader sees it.
     pub fn counted(self, is_past: bool) -> Self {
         if is_past { Self { live: false, deadline: None, ..self } } else { self }
@@ -37,6 +42,7 @@ pub struct Counts {
 struct Row {
     live: usize,
     deadlines: usize,
+    due: usize,
     tombstones: usize,
     garbage: usize,
     counters: usize,
@@ -52,19 +58,11 @@ impl Counts {
     pub fn change(&mut self, db: Db, local: usize, before: Tally, after: Tally) {
         self.both(db, local, |row| {
             row.live = row.live + usize::from(after.live) - usize::from(before.live);
-            row.deadlines =
-                row.deadlines + usize::from(after.deadline.is_some()) - usize::from(before.deadline.is_some());
+            row.deadlines = row.deadlines + usize::from(after.is_volatile()) - usize::from(before.is_volatile());
+            row.due = row.due + usize::from(after.deadline.is_some()) - usize::from(before.deadline.is_some());
             row.tombstones = row.tombstones + usize::from(after.tombstone) - usize::from(before.tombstone);
             row.garbage = row.garbage + usize::from(after.garbage) - usize::from(before.garbage);
             row.counters = row.counters + usize::from(after.counter) - usize::from(before.counter);
-        });
-    }
-
-    /// A live key's deadline passed.
-    pub fn expire(&mut self, db: Db, local: usize) {
-        self.both(db, local, |row| {
-            row.live -= 1;
-            row.deadlines -= 1;
         });
     }
 
@@ -74,6 +72,7 @@ impl Counts {
         let sum = &mut self.sums[usize::from(db.0)];
         sum.live -= row.live;
         sum.deadlines -= row.deadlines;
+        sum.due -= row.due;
         sum.tombstones -= row.tombstones;
         sum.garbage -= row.garbage;
         sum.counters -= row.counters;
@@ -87,6 +86,11 @@ impl Counts {
     /// Of these, keys with a deadline.
     pub fn deadlines(&self, db: Db) -> usize {
         self.sums[usize::from(db.0)].deadlines
+    }
+
+    /// Keys whose deadline has not passed, those that no reader sees included, over all databases.
+    pub fn due(&self) -> usize {
+        self.sums.iter().map(|row| row.due).sum()
     }
 
     /// Memories of deletes, over all databases.

@@ -299,7 +299,7 @@ impl Keyspace {
                 }
             }
             self.counts.reset(db, local);
-            if (0..self.databases).all(|db| self.counts.deadlines(Db(db as u16)) == 0) && !self.due.is_empty() {
+            if self.counts.due() == 0 && !self.due.is_empty() {
                 self.trash_due.push(std::mem::take(&mut self.due));
             }
             return;
@@ -414,11 +414,9 @@ impl Keyspace {
         for _ in 0..budget {
             let Some(due) = self.due.first().copied().filter(|due| due.at <= time_ms) else { break };
             self.due.pop_first();
-            if self.owner_of(&due).is_none() {
-                continue;
-            }
-            expired += 1;
-            self.counts.expire(due.db, self.local(due.slot));
+            let Some(tally) = self.entry_of(&due).map(tally_of) else { continue };
+            expired += usize::from(tally.live);
+            self.counts.change(due.db, self.local(due.slot), tally.counted(false), tally.counted(true));
             self.past.insert(due);
         }
         let first_due = self.due.first().map_or(u64::MAX, |due| due.at);
@@ -745,7 +743,7 @@ fn tally_of(entry: &Packed) -> Tally {
             Tally {
                 live,
                 tombstone: !live,
-                deadline: state.deadline_at().filter(|_| live),
+                deadline: state.deadline_at(),
                 garbage: state.has_garbage(),
                 counter: state.may_count(),
             }

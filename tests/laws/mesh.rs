@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use tutti::base::ids::{Db, PARTITIONS, Partition, ShardId, Uuid};
+use tutti::base::ids::{Db, PARTITIONS, Partition, ShardId, Slot, Uuid};
 use tutti::base::slot::{ShardMap, slot_of};
 use tutti::base::time::Now;
 use tutti::mem::entry::View;
@@ -17,6 +17,8 @@ use tutti::merge::op::{Observations, Op};
 use tutti::merge::origins::{OriginId, OriginIdx};
 use tutti::merge::realm::Realm;
 use tutti::merge::stamp::{Hlc, Stamp};
+use tutti::peer::block::{self, Front, Kind};
+use tutti::shard::feed::Feed;
 use tutti::shard::hash::field_value;
 use tutti::shard::write::{Value, visible};
 use tutti::shard::{Merged, Shard, ShardSettings, record};
@@ -230,6 +232,58 @@ impl Mesh {
         }
     }
 
+    /// `to` merges all partitions of `from` whole, as if `from` had trimmed its backlog.
+    pub fn merge_whole(&mut self, from: usize, to: usize) {
+        for partition in self.partitions.clone() {
+            let mut blocks = Vec::new();
+            let sender = &self.nodes[from].shard;
+            let mut feed = Feed::new(sender, sender.versions.clone(), Vec::new());
+            feed.pull(Partition(partition as u8));
+            feed.pump(sender, &mut blocks, usize::MAX);
+            self.hear_whole(from, to, &blocks);
+        }
+        // What the records skipped would have said besides, heartbeats say.
+        for origin in 0..self.nodes.len() {
+            while let Some(item) = self.nodes[from].logs[origin].get(self.nodes[to].logs[origin].len()).cloned() {
+                match &item {
+                    Item::Record { stamp, partition, .. } => {
+                        let index = self.nodes[to].indices[origin];
+                        assert!(stamp.0 <= self.nodes[to].shard.versions.get(index, *partition), "merged whole");
+                        self.nodes[to].logs[origin].push(item);
+                    }
+                    Item::Beat(_) => assert!(self.pass(from, to, origin)),
+                }
+            }
+        }
+        let shard = &mut self.nodes[to].shard;
+        let realm = Arc::clone(shard.realm());
+        shard.stability.settle(&realm.origins, &shard.versions);
+    }
+
+    fn hear_whole(&mut self, from: usize, to: usize, mut blocks: &[u8]) {
+        let now = self.now(to);
+        let theirs = self.nodes[from].indices.clone();
+        let node = &mut self.nodes[to];
+        let ours = &node.indices;
+        let origin = |index: u16| theirs.iter().position(|known| known.0 == index).map(|global| ours[global]);
+        let mut merging = None;
+        while let Front::Block(kind, payload, used) = block::front(blocks) {
+            blocks = &blocks[used..];
+            match (kind, &mut merging) {
+                (Kind::FullBegin, _) => merging = node.shard.begin_merging(payload, &origin),
+                (Kind::FullKeys, Some(merging)) => {
+                    assert!(node.shard.merge_keys(merging, &payload[1..], &origin));
+                }
+                (Kind::FullSlot, Some(merging)) => {
+                    node.shard.merge_slot(merging, Slot(u16::from_le_bytes([payload[0], payload[1]])));
+                }
+                (Kind::FullEnd, Some(merging)) => node.shard.end_merging(merging, now),
+                (kind, _) => panic!("{kind:?} in a full merge"),
+            }
+        }
+        assert!(blocks.is_empty() && merging.is_some());
+    }
+
     pub fn background(&mut self, at: usize) {
         let now = self.now(at);
         let node = &mut self.nodes[at];
@@ -344,7 +398,11 @@ pub fn check_counts(shard: &Shard, now: Now) -> Result<(), String> {
                     live += usize::from(is_seen);
                     deadlines += usize::from(is_seen && deadline.is_some());
                     tombstones += usize::from(!is_live);
-                    if !is_live || matches!(entry.view(), View::Rich(state) if state.has_garbage()) {
+                    let is_garbage = match entry.view() {
+                        View::Rich(state) => state.has_garbage(),
+                        _ => entry.is_tombstone(),
+                    };
+                    if is_garbage {
                         garbage.insert((db, entry.key().to_vec()));
                     }
                 });

@@ -40,6 +40,8 @@ impl Topology {
 pub struct Plan {
     pub steps: usize,
     pub flushes: bool,
+    /// Now and then a node merges another whole.
+    pub merges: bool,
     /// One node's clock may be minutes ahead.
     pub drifts: bool,
     /// Which kinds of keys there are.
@@ -59,6 +61,7 @@ const KINDS: [&str; 6] = ["c", "h", "f", "s", "m", "d"];
 pub const TIGHT: Plan = Plan {
     steps: 150,
     flushes: false,
+    merges: false,
     drifts: false,
     kinds: &["h", "s"],
     spread: 2,
@@ -71,6 +74,7 @@ pub const TIGHT: Plan = Plan {
 pub const DUE: Plan = Plan {
     steps: 500,
     flushes: false,
+    merges: false,
     drifts: false,
     kinds: &["d"],
     spread: 16,
@@ -83,6 +87,7 @@ pub const DUE: Plan = Plan {
 pub const DELETES: Plan = Plan {
     steps: 300,
     flushes: false,
+    merges: false,
     drifts: false,
     kinds: &["h", "c"],
     spread: 16,
@@ -104,6 +109,7 @@ impl Default for Plan {
         Self {
             steps: 150,
             flushes: false,
+            merges: false,
             drifts: false,
             kinds: &KINDS,
             spread: 2,
@@ -215,6 +221,7 @@ pub fn run(seed: u64, topology: Topology, n: usize, plan: &Plan) -> Result<(), S
                     run.mesh.repeat(from, to, origin, which);
                 }
                 11 => run.mesh.overtake(from, to, origin),
+                12 if plan.merges && run.rng.chance(3) => run.mesh.merge_whole(from, to),
                 _ => {}
             }
         }
@@ -626,6 +633,14 @@ fn prop_deadlines_agree_too() {
 #[test]
 fn prop_memories_are_collected_while_writes_are_under_way() {
     run_all(30, &DELETES);
+}
+
+#[test]
+fn prop_whole_merges_agree_too() {
+    run_all(60, &Plan { merges: true, ..Plan::default() });
+    run_all(20, &Plan { merges: true, flushes: true, ..Plan::default() });
+    run_all(20, &Plan { merges: true, ..DELETES });
+    run_all(10, &Plan { merges: true, ..DUE });
 }
 
 #[test]

@@ -252,6 +252,29 @@ fn a_key_begun_anew_where_it_had_expired_does_not_meet_its_old_content_elsewhere
 }
 
 #[test]
+fn a_deadline_left_on_a_deleted_key_binds_a_new_one_on_no_node() {
+    let (mut mesh, k) = (mesh(2), key("k"));
+    mesh.hset(0, &k, "f", "v");
+    mesh.exchange();
+    mesh.del(0, &k);
+    mesh.wall_ms += 10;
+    // Node 1 has not heard of the delete.
+    let deadline = mesh.wall_ms + 500;
+    mesh.expire(1, &k, Some(deadline));
+    mesh.exchange();
+    (0..2).for_each(|at| mesh.beat(at));
+    mesh.exchange();
+    // Only node 0 collects before it begins the key anew.
+    (0..3).for_each(|_| mesh.background(0));
+    mesh.hset(0, &k, "g", "w");
+    mesh.exchange();
+    mesh.wall_ms += 1000;
+    assert_eq!((mesh.fields(0, &k).len(), mesh.fields(1, &k).len()), (1, 1));
+    mesh.settle(100);
+    assert_eq!((mesh.fields(0, &k).len(), mesh.fields(1, &k).len()), (1, 1));
+}
+
+#[test]
 fn a_write_by_a_node_that_has_dropped_the_key_finds_it_dropped_elsewhere() {
     let (mut mesh, k) = (mesh(2), key("k"));
     mesh.incr(0, &k, 4);
