@@ -6,7 +6,6 @@
 pub mod hot;
 
 use std::collections::{BTreeSet, VecDeque};
-use std::ops::Bound;
 use std::sync::Arc;
 
 use super::counts::{Counts, Tally};
@@ -57,6 +56,9 @@ pub struct Keyspace {
     due: BTreeSet<Due>,
     /// Deadlines that have passed of keys that are still kept because a late write could revive them.
     past: BTreeSet<Due>,
+    /// Of these, the ones that were before `final_ms` when they passed and are not known to be final yet: written by
+    /// slow clocks. Nearly always none.
+    late: BTreeSet<Due>,
     /// Deadlines before this Unix millisecond are final here; see [`Keyspace::final_ms`].
     final_ms: u64,
     /// Per partition, keys that hold something to forget once it is stable. May name keys twice, or such as hold
@@ -104,6 +106,7 @@ impl Keyspace {
             counts: Counts::new(databases, width),
             due: BTreeSet::new(),
             past: BTreeSet::new(),
+            late: BTreeSet::new(),
             final_ms: 0,
             garbage: (0..width).map(|_| VecDeque::new()).collect(),
             floors: vec![Stamp::ZERO; databases * width],
@@ -418,21 +421,38 @@ impl Keyspace {
             expired += usize::from(tally.live);
             self.counts.change(due.db, self.local(due.slot), tally.counted(false), tally.counted(true));
             self.past.insert(due);
-        }
-        let first_due = self.due.first().map_or(u64::MAX, |due| due.at);
-        let mut looked = 0;
-        // What is final everywhere goes.
-        let dropped_ms = all_final_ms.min(self.final_ms);
-        let mut next = self.past.first().copied();
-        while let Some(due) = next.filter(|due| due.at < dropped_ms && looked < budget) {
-            looked += 1;
-            next = self.past.range((Bound::Excluded(due), Bound::Unbounded)).next().copied();
-            if self.is_final(&due, dropped_ms, stable) {
-                self.finish_due(&due);
+            if due.at < self.final_ms {
+                self.late.insert(due);
             }
         }
-        // What is final here is found in the order of deadlines, up to the first that is not.
+        let first_due = self.due.first().map_or(u64::MAX, |due| due.at);
+        // What is final everywhere goes.
+        let dropped_ms = all_final_ms.min(self.final_ms);
+        let ending = self.past.iter().take_while(|due| due.at < dropped_ms).filter(|due| !self.late.contains(due));
+        let ending: Vec<Due> = ending.take(budget).copied().collect();
+        let mut looked = ending.len();
+        for due in &ending {
+            if self.is_final(due, dropped_ms, stable) {
+                self.finish_due(due);
+            } else {
+                // Written to since: judged again like one that came late.
+                self.late.insert(*due);
+            }
+        }
+        // What is final here is found in the order of deadlines, up to the first that is not. What came late holds it up
+        // where it was written.
         let mut final_ms = horizon_ms.min(first_due);
+        let late: Vec<Due> = self.late.iter().take(budget).copied().collect();
+        for due in &late {
+            if !self.past.contains(due) || self.is_final(due, horizon_ms, stable) {
+                self.late.remove(due);
+            } else if let Some(entry) = self.entry_of(due) {
+                final_ms = final_ms.min(newest_of(&self.realm, entry).hlc().wall_ms());
+            }
+        }
+        if late.len() >= budget {
+            final_ms = 0;
+        }
         let from = Due { at: self.final_ms, hash: 0, slot: Slot(0), db: Db(0) };
         let found = self.past.range(from..).take_while(|due| due.at < final_ms).enumerate();
         let mut found = found.filter(|(at, due)| *at >= budget || !self.is_final(due, horizon_ms, stable));
@@ -469,7 +489,8 @@ impl Keyspace {
         let due = Due { at, hash: key.hash, slot: key.slot, db };
         // What was final once stays so, also when members join.
         if self.past.contains(&due)
-            && (self.is_final(&due, self.final_ms, &|_, _| true) || self.is_final(&due, horizon_ms, stable))
+            && (!self.late.contains(&due) && self.is_final(&due, self.final_ms, &|_, _| true)
+                || self.is_final(&due, horizon_ms, stable))
         {
             self.finish_due(&due);
         }
@@ -611,8 +632,6 @@ impl Keyspace {
         self.raise_forgotten(usize::from(due.slot.partition().0), newest);
         self.update(due.db, &key, |state| {
             state.finish(&realm);
-            // All of it is stable: what is left is memories that nobody waits for.
-            state.collect(&realm, &|_| true, &mut |_| (), usize::MAX);
             true
         });
     }

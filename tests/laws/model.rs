@@ -188,7 +188,8 @@ pub fn run(seed: u64, topology: Topology, n: usize, plan: &Plan) -> Result<(), S
     let mut run = Run { mesh: Mesh::new(n, &skews, plan.broken), rng, events: Vec::new(), keys, flushes: plan.flushes };
     let links = topology.links(n);
     let mut up = vec![true; links.len()];
-    for _ in 0..plan.steps {
+    let mut trace = Trace::new();
+    for step in 0..plan.steps {
         run.mesh.wall_ms += run.rng.below(plan.pace_ms);
         if run.rng.chance(20) {
             let link = run.rng.below(links.len() as u64) as usize;
@@ -212,6 +213,7 @@ pub fn run(seed: u64, topology: Topology, n: usize, plan: &Plan) -> Result<(), S
             run.mesh.background(at);
             run.mesh.check_counts(at)?;
         }
+        trace.look(&run, &format!("step {step}"));
         for (&(from, to), _) in links.iter().zip(&up).filter(|(_, up)| **up) {
             let origin = run.rng.below(n as u64) as usize;
             match run.rng.below(20) {
@@ -224,6 +226,7 @@ pub fn run(seed: u64, topology: Topology, n: usize, plan: &Plan) -> Result<(), S
                 12 if plan.merges && run.rng.chance(3) => run.mesh.merge_whole(from, to),
                 _ => {}
             }
+            trace.look(&run, &format!("step {step}, link {from} to {to}, origin {origin}"));
         }
     }
     run.heal(&links);
@@ -246,6 +249,29 @@ pub fn run(seed: u64, topology: Topology, n: usize, plan: &Plan) -> Result<(), S
     run.check_counters()?;
     run.check_hashes()?;
     run.check_nothing_is_left()
+}
+
+/// With `LAWS_TRACE=<key>`: what every node keeps of the key, whenever that changes.
+struct Trace {
+    key: Option<String>,
+    last: Vec<String>,
+}
+
+impl Trace {
+    fn new() -> Self {
+        Self { key: std::env::var("LAWS_TRACE").ok(), last: Vec::new() }
+    }
+
+    fn look(&mut self, run: &Run, when: &str) {
+        let Some(key) = &self.key else { return };
+        let kept = |at| run.mesh.kept(at, &[key.clone()]).remove(key).unwrap_or_default();
+        let kept: Vec<String> = (0..run.mesh.nodes.len()).map(kept).collect();
+        self.last.resize(kept.len(), String::new());
+        for (at, (now, before)) in kept.iter().zip(&self.last).enumerate().filter(|(_, (now, before))| now != before) {
+            eprintln!("{when}, {} ms, node {at}:\n  was {before}\n  is  {now}", run.mesh.wall_ms);
+        }
+        self.last = kept;
+    }
 }
 
 impl Run {
@@ -600,7 +626,9 @@ fn run_all(usual: u64, plan: &Plan) {
                 Ok(Err(broken)) => broken,
                 Err(_) => "panicked, see above".into(),
             };
-            panic!("seed {seed}, {topology:?} of {n}: {broken}\nreplay: LAWS_SEED={seed} cargo test --test laws model");
+            panic!(
+                "seed {seed}, {topology:?} of {n}: {broken}\nreplay: LAWS_SEED={seed} [LAWS_TRACE=<key>] cargo test --test laws model"
+            );
         }
     }
 }

@@ -567,3 +567,30 @@ fn a_clock_followed_to_its_limit_still_mints_above_what_it_overwrites() {
     assert!(clock.last().wall_ms() <= wall_ms + 1000);
     assert!(clock.mint(wall_ms, Hlc::ZERO, 1000) < fast);
 }
+
+#[test]
+fn a_deadline_written_late_by_a_slow_clock_is_final_only_when_all_have_heard_of_it() {
+    // Node 1's clock has been dragged ahead of its wall clock, so it writes a deadline that its own stamp is beyond.
+    let (mut mesh, k) = (Mesh::new(3, &[0, -200, 0], Broken::default()), key("k"));
+    mesh.set(0, &k, "old");
+    mesh.settle(1000);
+    mesh.set(0, &key("other"), "v");
+    mesh.exchange();
+    let now = mesh.now(1);
+    let deadline = now.wall_ms + 33;
+    mesh.write(1, |shard, now| {
+        shard.set(DB, &shard.key(k.as_bytes()), b"new", SetDeadline::At(deadline), now);
+    });
+    // Everybody's clock passes, but node 0 hears nothing of the write and keeps the key.
+    for _ in 0..4 {
+        mesh.wall_ms += 1000;
+        (0..3).for_each(|at| mesh.background(at));
+        mesh.beat(0);
+        mesh.beat(2);
+        mesh.pass_all(0, 1);
+        mesh.pass_all(2, 1);
+    }
+    mesh.expire(0, &k, None);
+    mesh.exchange();
+    assert_eq!(mesh.texts(&k), vec![Some("new".to_owned()); 3]);
+}
