@@ -58,7 +58,7 @@ pub struct Keyspace {
     past: BTreeSet<Due>,
     /// Of these, the ones that were before `final_ms` when they passed and are not known to be final yet: written by
     /// slow clocks. Nearly always none.
-    late: BTreeSet<Due>,
+    undecided: BTreeSet<Due>,
     /// Deadlines before this Unix millisecond are final here; see [`Keyspace::final_ms`].
     final_ms: u64,
     /// Per partition, keys that hold something to forget once it is stable. May name keys twice, or such as hold
@@ -106,7 +106,7 @@ impl Keyspace {
             counts: Counts::new(databases, width),
             due: BTreeSet::new(),
             past: BTreeSet::new(),
-            late: BTreeSet::new(),
+            undecided: BTreeSet::new(),
             final_ms: 0,
             garbage: (0..width).map(|_| VecDeque::new()).collect(),
             floors: vec![Stamp::ZERO; databases * width],
@@ -422,13 +422,13 @@ impl Keyspace {
             self.counts.change(due.db, self.local(due.slot), tally.counted(false), tally.counted(true));
             self.past.insert(due);
             if due.at < self.final_ms {
-                self.late.insert(due);
+                self.undecided.insert(due);
             }
         }
         let first_due = self.due.first().map_or(u64::MAX, |due| due.at);
         // What is final everywhere goes.
         let dropped_ms = all_final_ms.min(self.final_ms);
-        let ending = self.past.iter().take_while(|due| due.at < dropped_ms).filter(|due| !self.late.contains(due));
+        let ending = self.past.iter().take_while(|due| due.at < dropped_ms).filter(|due| !self.undecided.contains(due));
         let ending: Vec<Due> = ending.take(budget).copied().collect();
         let mut looked = ending.len();
         for due in &ending {
@@ -436,21 +436,21 @@ impl Keyspace {
                 self.finish_due(due);
             } else {
                 // Written to since: judged again like one that came late.
-                self.late.insert(*due);
+                self.undecided.insert(*due);
             }
         }
         // What is final here is found in the order of deadlines, up to the first that is not. What came late holds it up
         // where it was written.
         let mut final_ms = horizon_ms.min(first_due);
-        let late: Vec<Due> = self.late.iter().take(budget).copied().collect();
-        for due in &late {
+        let undecided: Vec<Due> = self.undecided.iter().take(budget).copied().collect();
+        for due in &undecided {
             if !self.past.contains(due) || self.is_final(due, horizon_ms, stable) {
-                self.late.remove(due);
+                self.undecided.remove(due);
             } else if let Some(entry) = self.entry_of(due) {
                 final_ms = final_ms.min(newest_of(&self.realm, entry).hlc().wall_ms());
             }
         }
-        if late.len() >= budget {
+        if undecided.len() >= budget {
             final_ms = 0;
         }
         let from = Due { at: self.final_ms, hash: 0, slot: Slot(0), db: Db(0) };
@@ -489,7 +489,7 @@ impl Keyspace {
         let due = Due { at, hash: key.hash, slot: key.slot, db };
         // What was final once stays so, also when members join.
         if self.past.contains(&due)
-            && (!self.late.contains(&due) && self.is_final(&due, self.final_ms, &|_, _| true)
+            && (!self.undecided.contains(&due) && self.is_final(&due, self.final_ms, &|_, _| true)
                 || self.is_final(&due, horizon_ms, stable))
         {
             self.finish_due(&due);

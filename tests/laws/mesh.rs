@@ -17,7 +17,7 @@ use tutti::merge::op::{Observations, Op};
 use tutti::merge::origins::{OriginId, OriginIdx};
 use tutti::merge::realm::Realm;
 use tutti::merge::stamp::{Hlc, Stamp};
-use tutti::peer::block::{self, Front, Kind};
+use tutti::shard::block::{self, Front, Kind};
 use tutti::shard::feed::Feed;
 use tutti::shard::hash::field_value;
 use tutti::shard::write::{Value, visible};
@@ -343,6 +343,13 @@ impl Mesh {
             seen.insert(key.clone(), format!("{value} until {:?}", found.deadline));
         }
         seen
+    }
+
+    /// Whether a node still keeps what a deadline has put an end to at `time_ms`.
+    pub fn lingers(&self, at: usize, key: &str, time_ms: u64) -> bool {
+        let shard = &self.nodes[at].shard;
+        let deadline = shard.keys.find(DB, &shard.key(key.as_bytes())).and_then(deadline_of);
+        deadline.and_then(|deadline| deadline.at).is_some_and(|at| at <= time_ms)
     }
 
     /// The string at `key`, if a reader sees one.

@@ -468,7 +468,12 @@ impl Run {
         // Deadlines are judged at one time for all.
         let time_ms = self.mesh.time_ms();
         let seen: Vec<_> = nodes.clone().map(|at| self.mesh.seen(at, &self.keys, time_ms)).collect();
-        let differs = |key: &&String| seen.iter().any(|one| one.get(*key) != seen[0].get(*key));
+        // Where a deadline's end is not final yet, what was written after it by those who had not heard of it is not
+        // seen yet either.
+        let lingers = |key: &str| nodes.clone().any(|at| self.mesh.lingers(at, key, time_ms));
+        let differs = |key: &&String| {
+            seen.iter().any(|one| one.get(*key) != seen[0].get(*key)) && !(when == "healed" && lingers(key))
+        };
         if let Some(key) = self.keys.iter().find(differs) {
             let all: Vec<_> = seen.iter().map(|one| one.get(key)).collect();
             let kept: Vec<_> = nodes
