@@ -168,10 +168,18 @@ impl Feed {
         self.recheck = false;
         let (first, end) = self.sent.range();
         let trimmed = shard.backlog.trimmed();
+        // A reader that lacks what was forgotten here was no member then: what it holds may be older than deletes we
+        // no longer remember, and our records of them would kill there what we take from it. It gets states instead.
+        let forgotten =
+            |origin, partition| shard.keys.forgotten(partition).hlc().min(shard.versions.get(origin, partition));
         for partition in first..end {
-            let is_behind = (0..trimmed.origins()).map(|origin| OriginIdx(origin as u16)).any(|origin| {
-                !self.skip.contains(&origin) && trimmed.get(origin, partition) > self.sent.get(origin, partition)
-            });
+            let is_behind = (0..shard.versions.origins().max(trimmed.origins()))
+                .map(|origin| OriginIdx(origin as u16))
+                .any(|origin| {
+                    let sent = self.sent.get(origin, partition);
+                    !self.skip.contains(&origin)
+                        && (trimmed.get(origin, partition) > sent || forgotten(origin, partition) > sent)
+                });
             let held = &mut self.held[partition - first];
             if *held && !is_behind {
                 // What it missed while it was held is still in the backlog.

@@ -34,6 +34,9 @@ const FEED_UNSENT_MAX: usize = 1 << 20;
 /// A shard may have this many bytes under way to another core for one reader.
 const FEED_CREDIT_MAX: usize = 512 * 1024;
 
+/// About what a memory of a delete costs: entry, table and queue.
+const TOMBSTONE_BYTES: usize = 96;
+
 /// How often shards say what they have applied, microseconds.
 const PUBLISH_US: u64 = 100_000;
 
@@ -186,7 +189,11 @@ impl Worker {
 
     fn count_unknown(&mut self) {
         let unknown = self.config.replicaof.iter().filter(|master| !self.peers.identified.contains(*master)).count();
-        self.shard.stability.set_unknown(unknown);
+        // A master that has met nobody yet may meet anybody: its deletes are remembered, up to the limit.
+        let is_alone = self.config.multi_master && self.members() == 1 && self.config.replicaof.is_empty();
+        let limit = (self.config.tombstone_memory_limit / self.cores() as u64) as usize;
+        let remembers = is_alone && self.shard.keys.tombstones().saturating_mul(TOMBSTONE_BYTES) < limit;
+        self.shard.stability.set_unknown(unknown.max(usize::from(remembers)));
     }
 
     /// Periodic work of links and feeds.
@@ -198,6 +205,7 @@ impl Worker {
         if now.mono_us >= self.peers.next_publish_us {
             self.peers.next_publish_us = now.mono_us + PUBLISH_US;
             self.publish(now);
+            self.count_unknown();
             self.check_health(now);
             self.say_news(now);
         }
