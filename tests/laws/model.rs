@@ -264,7 +264,7 @@ impl Trace {
 
     fn look(&mut self, run: &Run, when: &str) {
         let Some(key) = &self.key else { return };
-        let kept = |at| run.mesh.kept(at, &[key.clone()]).remove(key).unwrap_or_default();
+        let kept = |at| run.mesh.kept(at, std::slice::from_ref(key)).remove(key).unwrap_or_default();
         let kept: Vec<String> = (0..run.mesh.nodes.len()).map(kept).collect();
         self.last.resize(kept.len(), String::new());
         for (at, (now, before)) in kept.iter().zip(&self.last).enumerate().filter(|(_, (now, before))| now != before) {
