@@ -27,7 +27,10 @@ def main():
     options = arguments()
     bench = Bench(options)
     try:
-        result = {"machine": machine(), "runs": options.runs, "connections": CONNECTIONS, "value_bytes": VALUE_BYTES}
+        result = {"machine": machine(), "busy_percent": busy_percent(), "runs": options.runs, "connections": CONNECTIONS, "value_bytes": VALUE_BYTES}
+        if result["busy_percent"] > 10:
+            progress(f"    warning: other programs keep this machine {result['busy_percent']} % busy: requests/s and "
+                     "latencies mean little, CPU per request is less disturbed")
         parts = options.parts.split(",")
         if "load" in parts:
             result["load"] = bench.load()
@@ -66,6 +69,19 @@ def machine():
     with open("/proc/cpuinfo") as info:
         model = next((line.split(":", 1)[1].strip() for line in info if line.startswith("model name")), "")
     return {"cpu": model, "cores": os.cpu_count(), "kernel": platform.release()}
+
+
+def busy_percent(seconds=2.0):
+    """How busy the machine is while we do nothing: what others do disturbs every figure."""
+    def times():
+        with open("/proc/stat") as stat:
+            fields = [int(word) for word in stat.readline().split()[1:9]]
+        return sum(fields), fields[3] + fields[4]
+
+    total, idle = times()
+    time.sleep(seconds)
+    total, idle = [after - before for after, before in zip(times(), (total, idle))]
+    return round(100 * (1 - idle / max(total, 1)))
 
 
 def progress(text):

@@ -33,12 +33,12 @@ need redis-benchmark redis-tools
 need_redis_server
 need_to_build
 target=$(realpath -m "$(target_dir)")
-if [ -z "$server" ]; then
-    step "Building tutti-server" cargo build --profile "$profile" --bin tutti-server >&2
-    server=$target/${profile/dev/debug}/tutti-server
-fi
-step "Building the paced client" cargo build --profile quick --bench paced >&2
-paced=$(find "$target/quick/deps" -maxdepth 1 -name 'paced-*' -type f -executable -printf '%T@ %p\n' | sort -n | tail -1 | cut -d' ' -f2-)
+built=$target/${profile/dev/debug}
+what=(--bench paced)
+[ -n "$server" ] || what+=(--bin tutti-server)
+step "Building" cargo build --profile "$profile" "${what[@]}" >&2
+server=${server:-$built/tutti-server}
+paced=$(find "$built/deps" -maxdepth 1 -name 'paced-*' -type f -executable -printf '%T@ %p\n' | sort -n | tail -1 | cut -d' ' -f2-)
 [ -n "$paced" ] || fail "cargo built no paced client"
 
 title "Measuring: $("$server" --version | head -1) against $(redis-server --version | cut -d' ' -f1-3)" >&2
