@@ -51,6 +51,7 @@ class Node:
         self.number, self.port, self.options = number, ports[number], options
         self.directory, self.lock = directory, threading.Lock()
         self.incarnation, self.killed_at, self.server, self.rss_max = 0, {}, None, 0
+        self.ended = None
         self.command = [options.server, "--port", self.port, "--bind", "127.0.0.1", "--requirepass", PASSWORD]
         self.command += ["--masterauth", PASSWORD, "--multi-master", "yes", "--active-replica", "yes"]
         self.command += ["--server-threads", options.threads, "--server-thread-affinity", "no"]
@@ -80,11 +81,20 @@ class Node:
         with self.lock:
             return Client(self.port, PASSWORD, timeout=self.options.freeze + 60), self.incarnation
 
-    def sample_memory(self):
+    def look(self):
+        """Notes memory, and whether the process ended without being told to."""
+        if not self.lock.acquire(blocking=False):
+            return
         try:
+            code = self.server.process.poll()
+            if code is not None:
+                self.ended = f"node {self.number} ended by itself with code {code}: {self.server.tail()}"
+                return
             self.rss_max = max(self.rss_max, self.server.rss_bytes())
         except (OSError, StopIteration):
             pass
+        finally:
+            self.lock.release()
 
 
 class Writer(threading.Thread):
@@ -359,7 +369,9 @@ def drive(nodes, options):
     def watch():
         while not over.wait(1.0):
             for node in nodes:
-                node.sample_memory()
+                node.look()
+                if node.ended:
+                    stop.set()
 
     threading.Thread(target=watch, daemon=True).start()
     for writer in writers:
@@ -368,8 +380,11 @@ def drive(nodes, options):
     stop.set()
     for writer in writers:
         writer.join(options.freeze + 90)
-        if writer.is_alive():
+        if writer.is_alive() and not any(node.ended for node in nodes):
             raise SystemExit(f"failed: a command on node {writer.node.number} was never answered")
+    ended = [node.ended for node in nodes if node.ended]
+    if ended:
+        raise SystemExit("failed: " + "; ".join(ended))
     linked = wait_until(options.settle, lambda: all(links_up(node) == NODES - 1 for node in nodes))
     # Keys that expire would change digests while we look.
     time.sleep(5.5)
