@@ -6,8 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tutti::base::ids::Partition;
 use tutti::base::rng::Rng;
 use tutti::merge::op::SetDeadline;
-use tutti::merge::origins::OriginIdx;
-use tutti::merge::stamp::{Hlc, Stamp};
+use tutti::merge::stamp::Hlc;
 use tutti::shard::write::Value;
 
 use crate::mesh::{Broken, DB, Item, Mesh, identity, key_ref, tag};
@@ -680,6 +679,3 @@ fn prop_whole_merges_agree_too() {
 fn prop_long_histories_agree() {
     run_all(4, &Plan { steps: 1500, flushes: true, ..Plan::default() });
 }
-
-#[allow(dead_code, reason = "names types the harness grows by")]
-type Grows = (OriginIdx, Stamp);
