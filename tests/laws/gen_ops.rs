@@ -14,6 +14,9 @@ use tutti::merge::total::Total;
 /// Readings of made-up writes are below this.
 pub const READINGS: u64 = 48;
 
+/// An origin opens a new epoch of its slot every so many readings.
+pub const EPOCH_READINGS: u64 = 8;
+
 pub const ORIGINS: u16 = 3;
 
 const VALUES: [&[u8]; 6] = [b"", b"7", b"text", b"-12.5", b"1000000", b"a somewhat longer value that is no number"];
@@ -46,7 +49,7 @@ pub fn reading(n: u64) -> Hlc {
 }
 
 pub fn slot(origin: u16, n: u64) -> SlotCount {
-    let from = n - n % 8;
+    let from = n - n % EPOCH_READINGS;
     let total = (from..=n).map(|at| (at % 5) as i64 + 1).sum();
     SlotCount { origin: OriginIdx(origin), last: reading(n), epoch: reading(from), total: Total::Int(total) }
 }

@@ -11,6 +11,7 @@ mod bookkeeping;
 mod codec;
 mod controls;
 mod gen_ops;
+mod histories;
 mod mesh;
 mod model;
 mod rules;
