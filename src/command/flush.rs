@@ -4,7 +4,7 @@ use super::Ctx;
 use super::args::Args;
 use super::error::CommandError;
 use super::spec::{FAST, Flags, Group, Join, Keys, READ, Run, Spec, WRITE, spec};
-use crate::base::ids::{Db, Partition};
+use crate::base::ids::Db;
 use crate::resp::write::Reply;
 use crate::shard::record::EVERY_DB;
 
@@ -47,13 +47,7 @@ fn flush(ctx: &mut Ctx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>, db: Db) 
     if !(args.left() == 0 || args.word("async") || args.word("sync")) || args.left() > 0 {
         return Err(CommandError::Syntax);
     }
-    let (first, end) = ctx.shard.keys.partitions();
-    for partition in first..end {
-        // A flush voids late arrivals too, so it is made wherever anything was ever written, empty now or not.
-        if ctx.shard.has_held(db, partition) {
-            ctx.shard.flush_local(db, Partition(partition as u8), ctx.now);
-        }
-    }
+    ctx.shard.flush(db, ctx.now);
     reply.ok();
     Ok(())
 }

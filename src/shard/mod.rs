@@ -188,6 +188,17 @@ impl Shard {
         self.log(key.slot.partition(), stamp, db, key.bytes, op);
     }
 
+    /// FLUSHDB, FLUSHALL ([`record::EVERY_DB`]): empties this shard's part of a database. Partitions that never held
+    /// anything are flushed too: an older write of a peer that is still on its way must not survive.
+    ///
+    /// That leaves one record of 19 bytes per partition, 4.9 KB for a whole node however much it held.
+    pub fn flush(&mut self, db: Db, now: Now) {
+        let (first, end) = self.keys.partitions();
+        for partition in first..end {
+            self.flush_local(db, Partition(partition as u8), now);
+        }
+    }
+
     /// Empties one partition of a database, stamped above everything applied there.
     pub fn flush_local(&mut self, db: Db, partition: Partition, now: Now) {
         let at = usize::from(partition.0);
@@ -204,17 +215,8 @@ impl Shard {
         let newest = self.newest_applied(at);
         let floor = newest.hlc().max(self.keys.forgotten(at).hlc());
         let stamp = Stamp::new(self.clock.mint(now.wall_ms, floor, self.drift_ms_max), OriginIdx::OWN);
-        self.flush_dbs(db, at, stamp, newest);
-        self.stats.dirty += 1;
+        self.stats.dirty += u64::from(self.flush_dbs(db, at, stamp, newest));
         self.log(partition, stamp, db, &[], &Op::Flush);
-    }
-
-    /// Whether anything was ever written to a partition of a database (`EVERY_DB`: of any): if not, a flush of it
-    /// changes nothing. May say true for a database of which only other partitions were.
-    pub fn has_held(&self, db: Db, partition: usize) -> bool {
-        let all = 0..self.keys.databases() as u16;
-        let any = all.filter(|&each| db == record::EVERY_DB || db == Db(each)).any(|each| self.keys.has_held(Db(each)));
-        any && !self.newest_applied(partition).is_zero()
     }
 
     /// Applies one record of a link. `origin` turns the link's origin indices into ours. `advance` false: the
@@ -249,8 +251,7 @@ impl Shard {
         }
         let changed = if body.op == Op::Flush {
             let newest = self.newest_applied(partition);
-            self.flush_dbs(body.db, partition, stamp, newest);
-            true
+            self.flush_dbs(body.db, partition, stamp, newest)
         } else if usize::from(body.db.0) >= self.keys.databases() {
             // A peer with more databases than we have: kept out of our data, but passed on.
             false
@@ -306,11 +307,10 @@ impl Shard {
         stamps.fold(self.keys.joined(partition), |newest, stamp| self.realm.origins.later(newest, stamp))
     }
 
-    fn flush_dbs(&mut self, db: Db, partition: usize, stamp: Stamp, newest: Stamp) {
-        let all = 0..self.keys.databases() as u16;
-        for each in all.filter(|&each| db == record::EVERY_DB || db == Db(each)) {
-            self.keys.flush(Db(each), partition, stamp, newest);
-        }
+    // Returns whether anything was there to go.
+    fn flush_dbs(&mut self, db: Db, partition: usize, stamp: Stamp, newest: Stamp) -> bool {
+        let all = (0..self.keys.databases() as u16).filter(|&each| db == record::EVERY_DB || db == Db(each));
+        all.fold(false, |gone, each| self.keys.flush(Db(each), partition, stamp, newest) | gone)
     }
 
     #[inline]

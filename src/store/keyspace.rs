@@ -282,20 +282,22 @@ impl Keyspace {
     }
 
     /// Everything at or before `stamp` in one partition's database is gone, late arrivals too. `newest` is the latest
-    /// stamp applied in the partition: when the flush is above it, whole tables are cut off at once.
-    pub fn flush(&mut self, db: Db, partition: usize, stamp: Stamp, newest: Stamp) {
+    /// stamp applied in the partition: when the flush is above it, whole tables are cut off at once. Returns whether
+    /// anything was there to go.
+    pub fn flush(&mut self, db: Db, partition: usize, stamp: Stamp, newest: Stamp) -> bool {
         let realm = Arc::clone(&self.realm);
         let local = partition - self.first_partition;
         let width = self.forgotten.len();
         let floor = &mut self.floors[usize::from(db.0) * width + local];
         if !realm.origins.newer(stamp, *floor) {
-            return;
+            return false;
         }
         *floor = stamp;
-        let Some(tables) = self.dbs[usize::from(db.0)].as_mut() else { return };
+        let Some(tables) = self.dbs[usize::from(db.0)].as_mut() else { return false };
         let range = local * SLOTS_PER_PARTITION..(local + 1) * SLOTS_PER_PARTITION;
         // What resets have observed of counters outlives a flush: then the keys are visited one by one.
         if realm.origins.newer(stamp, newest) && self.counts.counters(db, local) == 0 {
+            let before = self.trash.len();
             for table in &mut tables[range] {
                 if !table.is_empty() {
                     self.trash.push(std::mem::take(table));
@@ -305,17 +307,18 @@ impl Keyspace {
             if self.counts.due() == 0 && !self.due.is_empty() {
                 self.trash_due.push(std::mem::take(&mut self.due));
             }
-            return;
+            return self.trash.len() > before;
         }
         let keys: Vec<Box<[u8]>> =
             tables[range].iter().flat_map(|table| table.iter().map(|entry| Box::from(entry.key()))).collect();
-        for key in keys {
-            let key = KeyRef::new(&realm, &key);
+        for key in &keys {
+            let key = KeyRef::new(&realm, key);
             self.update(db, &key, |state| {
                 state.flush(&realm, stamp);
                 true
             });
         }
+        !keys.is_empty()
     }
 
     /// The last flush of a partition's database.

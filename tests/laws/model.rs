@@ -3,10 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tutti::base::ids::Partition;
+use tutti::base::ids::Db;
 use tutti::base::rng::Rng;
 use tutti::merge::op::SetDeadline;
 use tutti::merge::stamp::Hlc;
+use tutti::shard::record::EVERY_DB;
 use tutti::shard::write::Value;
 
 use crate::mesh::{Broken, DB, Item, Mesh, identity, key_ref, tag};
@@ -426,14 +427,20 @@ impl Run {
     }
 
     fn flush(&mut self, at: usize) {
-        for partition in self.mesh.partitions.clone() {
-            let past = self.past(at, partition);
-            let db = tutti::shard::record::EVERY_DB;
-            let noted = self.mesh.write(at, |shard, now| shard.flush_local(db, Partition(partition as u8), now));
-            let stamp = noted.last().expect("a flush always leaves its record").0;
-            let what = What::Wipe { flush: true };
-            self.events.push(Event { target: Default::default(), stamp: (stamp.hlc(), at), partition, past, what });
+        // The histories are of database 0; a flush of another must not touch them.
+        let db = [EVERY_DB, DB, Db(1)][self.rng.below(3) as usize];
+        let pasts: Vec<_> = self.mesh.partitions.iter().map(|&partition| self.past(at, partition)).collect();
+        let noted = self.mesh.write(at, |shard, now| shard.flush(db, now));
+        let flushes = noted.iter().filter(|(_, op)| op == "Flush");
+        let mut count = 0;
+        for ((&partition, past), (stamp, _)) in self.mesh.partitions.iter().zip(pasts).zip(flushes) {
+            count += 1;
+            if db != Db(1) {
+                let what = What::Wipe { flush: true };
+                self.events.push(Event { target: Default::default(), stamp: (stamp.hlc(), at), partition, past, what });
+            }
         }
+        assert_eq!(count, self.mesh.partitions.len(), "a flush always leaves its records, also of what is empty");
     }
 
     fn past(&self, at: usize, partition: usize) -> Vec<Hlc> {
