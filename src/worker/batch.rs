@@ -62,14 +62,14 @@ pub type LockKey = (Db, Box<[u8]>);
 
 /// What is rarer than a command on one key.
 pub enum Message {
-    /// Lock these keys for a transaction; answered by `Granted` once all are free.
+    /// Lock this for a transaction; answered by `Granted` once all of it is free.
     Lock {
         /// For whom.
         tx: TxId,
-        /// All keys of the receiver that take part.
-        keys: Vec<LockKey>,
+        /// All of the receiver's that takes part.
+        claim: super::locks::Claim,
     },
-    /// All keys are locked.
+    /// All of it is locked.
     Granted {
         /// For whom.
         tx: TxId,

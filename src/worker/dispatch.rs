@@ -2,8 +2,10 @@
 
 use super::batch::{Batch, Call, Done, Message, Ticket};
 use super::control::Then;
+use super::locks::Claim;
 use super::port::Action;
 use super::session::{Blocked, Kind, PENDING_MAX, Replies, Session};
+use super::tx::mode_of;
 use super::{Ask, Owed, Waiter, Worker};
 use crate::base::ids::{ConnId, Db, ShardId};
 use crate::base::time::Now;
@@ -184,11 +186,16 @@ impl Worker {
                 if !self.is_alone(session) {
                     return Flow::Retry;
                 }
-                let place = session.reserve();
-                session.blocked = Some(Blocked::Reply);
-                let ask =
-                    Ask::Run { db: session.db, version: session.version, command: command_bytes(argv, buf).into() };
-                self.ask_all(session.conn, place, &ask, Then::Join(join));
+                // One key of any core: nothing that could be seen half done.
+                if join == Join::AnyOf {
+                    let place = session.reserve();
+                    session.blocked = Some(Blocked::Reply);
+                    let ask =
+                        Ask::Run { db: session.db, version: session.version, command: command_bytes(argv, buf).into() };
+                    self.ask_all(session.conn, place, &ask, Then::Join(join));
+                } else {
+                    self.begin_tx(session, spec, argv, buf, now);
+                }
                 Flow::Done
             }
             Run::Home(home) => {
@@ -227,9 +234,9 @@ impl Worker {
             if self.locks.any() && self.is_locked(session.db, spec, argv, buf) {
                 let place = session.reserve();
                 let command = command_bytes(argv, buf);
-                let keys = self.lock_keys(session.db, spec, argv, buf);
+                let claim = Claim::Keys(mode_of(spec), self.lock_keys(session.db, spec, argv, buf));
                 let (conn, db, version) = (session.conn, session.db, session.version);
-                self.locks.wait(keys, Waiter::Local { conn, place, db, version, command });
+                self.locks.claim(claim, Waiter::Local { conn, place, db, version, command });
             } else {
                 let (db, version, silent) = (session.db, session.version, session.replies != Replies::On);
                 let mut output = std::mem::take(&mut session.output);
@@ -320,8 +327,8 @@ impl Worker {
             if let (Ok(Parsed::Command { .. }), Some((_, spec))) = (parsed, self.row_of(&argv, command))
                 && self.is_locked(call.db, spec, &argv, command)
             {
-                let keys = self.lock_keys(call.db, spec, &argv, command);
-                self.locks.wait(keys, Waiter::Remote { from, call: *call, command: command.to_vec() });
+                let claim = Claim::Keys(mode_of(spec), self.lock_keys(call.db, spec, &argv, command));
+                self.locks.claim(claim, Waiter::Remote { from, call: *call, command: command.to_vec() });
                 return;
             }
         }
@@ -348,22 +355,22 @@ impl Worker {
         }
     }
 
-    /// Runs or grants whatever waited for keys that are free now.
+    /// Runs or grants whatever waited for something that is free now.
     pub(super) fn serve_waiting(&mut self, now: Now) {
-        while let Some((keys, waiter)) = self.locks.next_free() {
+        while let Some((claim, waiter)) = self.locks.next_free() {
             match waiter {
-                Waiter::Tx(tx) => {
-                    self.locks.hold(tx, keys);
-                    self.send(tx.home, Message::Granted { tx });
-                }
+                // It says itself when it is done.
+                Waiter::Tx(tx) => self.send(tx.home, Message::Granted { tx }),
                 Waiter::Local { conn, place, db, version, command } => {
                     let mut out = Vec::new();
                     self.run_bytes(db, version, &command, &mut out, now);
+                    self.locks.release(claim);
                     self.complete(conn, place, &out, now);
                 }
                 Waiter::Remote { from, call, command } => {
                     let mut out = Vec::new();
                     self.run_bytes(call.db, call.version, &command, &mut out, now);
+                    self.locks.release(claim);
                     let Batch { arena, dones, .. } = &mut self.outboxes[usize::from(from.0)];
                     dones.push(Done { ticket: call.ticket, start: arena.len() as u32, len: out.len() as u32 });
                     arena.extend_from_slice(&out);
@@ -404,7 +411,8 @@ impl Worker {
 
     fn is_locked(&self, db: Db, spec: &Spec, argv: &Argv, buf: &[u8]) -> bool {
         let mut dbs = rename::databases_of(spec, Args::new(argv, buf), db, self.shard.keys.databases());
-        dbs.any(|db| spec.keys.positions(argv.len()).any(|at| self.locks.blocks(db, argv.get(at, buf))))
+        let mode = mode_of(spec);
+        dbs.any(|db| spec.keys.positions(argv.len()).any(|at| self.locks.blocks(mode, db, argv.get(at, buf))))
     }
 
     /// The keys of a command as they are locked, each once.

@@ -301,7 +301,7 @@ impl Worker {
 
     fn message(&mut self, from: ShardId, message: Message, now: Now) {
         match message {
-            Message::Lock { tx, keys } => self.lock(tx, keys),
+            Message::Lock { tx, claim } => self.lock(tx, claim, now),
             Message::Granted { tx } => self.granted(tx, now),
             Message::RunPart { tx, ticket, db, version, command } => {
                 self.run_part(from, tx, ticket, db, version, &command, now);

@@ -46,6 +46,13 @@ pub(super) fn split(map: ShardMap, spec: &Spec, argv: &Argv, buf: &[u8]) -> Vec<
     parts.into_iter().map(encode).collect()
 }
 
+/// The same command for every core.
+pub(super) fn copy_to_all(cores: usize, argv: &Argv, buf: &[u8]) -> Vec<Part> {
+    let command = super::dispatch::command_bytes(argv, buf);
+    let part = |core| Part { owner: ShardId(core as u16), command: command.clone(), places: Vec::new() };
+    (0..cores).map(part).collect()
+}
+
 /// Joins whole replies (in the order of shards).
 pub(super) fn join(join: Join, replies: Vec<Vec<u8>>, version: Version, rng: &mut Rng) -> Vec<u8> {
     if let Some(error) = replies.iter().find(|reply| reply.first() == Some(&b'-')) {

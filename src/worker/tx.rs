@@ -6,6 +6,7 @@
 //! do not wait for locks: they are concurrent with the command whatever the order here.
 
 use super::batch::{LockKey, Message, TxId};
+use super::locks::{Claim, Mode};
 use super::plan::{self, Part};
 use super::session::{Blocked, Session};
 use super::{Owed, Waiter, Worker};
@@ -14,7 +15,7 @@ use crate::base::slot::ShardMap;
 use crate::base::time::Now;
 use crate::command::Ctx;
 use crate::command::args::Args;
-use crate::command::spec::{Join, Run, Spec};
+use crate::command::spec::{Join, READ, Run, Spec};
 use crate::merge::origins::OriginIdx;
 use crate::resp::parse::{Argv, Limits as ParseLimits, Parser};
 use crate::resp::write::{Reply, Version};
@@ -29,8 +30,8 @@ pub(super) struct Tx {
     version: Version,
     spec: &'static Spec,
     command: Vec<u8>,
-    /// Who takes part, in ascending order, with the keys to lock.
-    shards: Vec<(ShardId, Vec<LockKey>)>,
+    /// Who takes part, in ascending order, with what to lock.
+    shards: Vec<(ShardId, Claim)>,
     /// How many of them have granted their locks.
     granted: usize,
     parts: Vec<Part>,
@@ -44,16 +45,16 @@ pub(super) struct Tx {
 impl Worker {
     /// Begins a command over several shards; the client waits for its reply.
     pub(super) fn begin_tx(&mut self, session: &mut Session, spec: &'static Spec, argv: &Argv, buf: &[u8], _now: Now) {
-        let mut shards: Vec<(ShardId, Vec<LockKey>)> = Vec::new();
-        for key in self.lock_keys(session.db, spec, argv, buf) {
-            let owner = self.shard.map.owner_of_key(&key.1);
-            match shards.binary_search_by_key(&owner, |(shard, _)| *shard) {
-                Ok(at) => shards[at].1.push(key),
-                Err(at) => shards.insert(at, (owner, vec![key])),
+        let shards = match spec.run {
+            Run::Everywhere(..) => {
+                let all = (0..self.cores()).map(|shard| ShardId(shard as u16));
+                all.map(|shard| (shard, Claim::Everything(mode_of(spec)))).collect()
             }
-        }
+            _ => self.claims(session.db, spec, argv, buf),
+        };
         let parts = match spec.run {
             Run::Split(..) => plan::split(self.shard.map, spec, argv, buf),
+            Run::Everywhere(..) => plan::copy_to_all(self.cores(), argv, buf),
             _ => Vec::new(),
         };
         self.next_tx += 1;
@@ -74,27 +75,36 @@ impl Worker {
             reply: Vec::new(),
         };
         session.blocked = Some(Blocked::Reply);
-        let (first, keys) = tx.shards[0].clone();
+        let (first, claim) = tx.shards[0].clone();
         self.txs.insert(number, tx);
-        self.send(first, Message::Lock { tx: TxId { home: self.id, number }, keys });
+        self.send(first, Message::Lock { tx: TxId { home: self.id, number }, claim });
     }
 
-    /// A home core wants keys of this shard.
-    pub(super) fn lock(&mut self, tx: TxId, keys: Vec<LockKey>) {
-        if self.locks.blocks_any(&keys) {
-            self.locks.wait(keys, Waiter::Tx(tx));
-        } else {
-            self.locks.hold(tx, keys);
-            self.send(tx.home, Message::Granted { tx });
+    // What each owner locks, in ascending order of owners.
+    fn claims(&self, db: Db, spec: &Spec, argv: &Argv, buf: &[u8]) -> Vec<(ShardId, Claim)> {
+        let mut owners: Vec<(ShardId, Vec<LockKey>)> = Vec::new();
+        for key in self.lock_keys(db, spec, argv, buf) {
+            let owner = self.shard.map.owner_of_key(&key.1);
+            match owners.binary_search_by_key(&owner, |(shard, _)| *shard) {
+                Ok(at) => owners[at].1.push(key),
+                Err(at) => owners.insert(at, (owner, vec![key])),
+            }
         }
+        owners.into_iter().map(|(owner, keys)| (owner, Claim::Keys(mode_of(spec), keys))).collect()
+    }
+
+    /// A home core wants to lock something of this shard.
+    pub(super) fn lock(&mut self, tx: TxId, claim: Claim, now: Now) {
+        self.locks.claim_for(tx, claim, Waiter::Tx(tx));
+        self.serve_waiting(now);
     }
 
     /// A shard has locked its keys for us: on to the next, or to the work.
     pub(super) fn granted(&mut self, id: TxId, _now: Now) {
         let Some(tx) = self.txs.get_mut(&id.number) else { return };
         tx.granted += 1;
-        if let Some((next, keys)) = tx.shards.get(tx.granted).cloned() {
-            return self.send(next, Message::Lock { tx: id, keys });
+        if let Some((next, claim)) = tx.shards.get(tx.granted).cloned() {
+            return self.send(next, Message::Lock { tx: id, claim });
         }
         tx.left = tx.shards.len();
         let shards: Vec<ShardId> = tx.shards.iter().map(|(shard, _)| *shard).collect();
@@ -128,7 +138,7 @@ impl Worker {
     ) {
         let mut out = Vec::new();
         self.run_bytes(db, version, command, &mut out, now);
-        self.locks.release(tx);
+        self.locks.release_tx(tx);
         if from == self.id {
             self.done(ticket, &out, now);
         } else {
@@ -165,11 +175,11 @@ impl Worker {
     pub(super) fn gather(&mut self, from: ShardId, tx: TxId, _now: Now) {
         let mut states = Vec::new();
         for (db, key) in self.locks.held_by(tx) {
-            let found = self.shard.key(&key);
-            if let Some(entry) = self.shard.keys.find(db, &found) {
+            let found = self.shard.key(key);
+            if let Some(entry) = self.shard.keys.find(*db, &found) {
                 let mut bytes = Vec::new();
                 state::encode(entry, &mut bytes);
-                states.push(((db, key), bytes));
+                states.push(((*db, key.clone()), bytes));
             }
         }
         self.send(from, Message::Gathered { tx, states });
@@ -213,7 +223,7 @@ impl Worker {
             }
             rest = &rest[head.bytes..];
         }
-        self.locks.release(tx);
+        self.locks.release_tx(tx);
         self.send(from, Message::Applied { tx });
         self.serve_waiting(now);
     }
@@ -274,4 +284,9 @@ impl Worker {
         }
         (effects, out)
     }
+}
+
+/// What a command locks its keys for.
+pub(super) fn mode_of(spec: &Spec) -> Mode {
+    if spec.flags.has(READ) { Mode::Read } else { Mode::Write }
 }

@@ -4,6 +4,7 @@ mod client;
 mod config;
 mod connection;
 mod info;
+mod isolation;
 mod limits;
 #[allow(unreachable_pub, reason = "shared by the modules of this program")]
 mod node;
