@@ -175,7 +175,7 @@ pub enum Join {
     Concat,
     /// Digests (status lines of 40 hexadecimal digits) are joined by exclusive or: `debug::join`.
     Xor,
-    /// The first reply that is not nil, tried in random order.
+    /// One of the replies that are not nil, by chance.
     AnyOf,
 }
 

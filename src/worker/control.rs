@@ -9,7 +9,7 @@ use crate::shard::Stats;
 /// Asked of another core; every core can be asked, itself included.
 #[derive(Clone, Debug)]
 pub enum Ask {
-    /// Run a whole-shard command (DBSIZE, KEYS, FLUSHALL): its RESP form, database, protocol.
+    /// Look for one key in a whole shard (RANDOMKEY): the command's RESP form, database, protocol.
     Run {
         /// The client's database.
         db: crate::base::ids::Db,
@@ -51,8 +51,13 @@ pub enum SlowlogAsk {
 /// An answer.
 #[derive(Debug)]
 pub enum Answer {
-    /// A reply in RESP form.
-    Reply(Vec<u8>),
+    /// What was looked for.
+    Found {
+        /// In RESP form.
+        reply: Vec<u8>,
+        /// Among so many keys.
+        keys: usize,
+    },
     /// Numbers for INFO.
     Figures(Box<Figures>),
     /// Lines of CLIENT LIST.
@@ -245,8 +250,8 @@ pub struct Gathering {
 /// What a [`Gathering`] is for.
 #[derive(Clone, Debug)]
 pub enum Then {
-    /// Join RESP replies.
-    Join(crate::command::spec::Join),
+    /// One of several replies.
+    Pick,
     /// INFO of these sections.
     Info(super::home::sections::Sections),
     /// MEMORY STATS.

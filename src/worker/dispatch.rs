@@ -192,7 +192,7 @@ impl Worker {
                     session.blocked = Some(Blocked::Reply);
                     let ask =
                         Ask::Run { db: session.db, version: session.version, command: command_bytes(argv, buf).into() };
-                    self.ask_all(session.conn, place, &ask, Then::Join(join));
+                    self.ask_all(session.conn, place, &ask, Then::Pick);
                 } else {
                     self.begin_tx(session, spec, argv, buf, now);
                 }
@@ -435,12 +435,12 @@ impl Worker {
     ) -> Option<Vec<u8>> {
         let version = self.sessions.get(conn).map_or(Version::Resp2, |session| session.version);
         match gathering.then {
-            Then::Join(join) => {
-                let replies = gathering.answers.into_iter().filter_map(|(_, answer)| match answer {
-                    super::Answer::Reply(reply) => Some(reply),
+            Then::Pick => {
+                let found = gathering.answers.into_iter().filter_map(|(_, answer)| match answer {
+                    super::Answer::Found { reply, keys } => Some((reply, keys)),
                     _ => None,
                 });
-                Some(super::plan::join(join, replies.collect(), version, &mut self.shard.rng))
+                Some(super::plan::pick(found.collect(), version, &mut self.shard.rng))
             }
             Then::Adopt => self.finish_config_set(conn, place, gathering.answers, version),
             then => Some(self.finish_home(then, gathering.answers, version, now)),

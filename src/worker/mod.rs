@@ -326,7 +326,7 @@ impl Worker {
             Ask::Run { db, version, command } => {
                 let mut out = Vec::new();
                 self.run_bytes(db, version, &command, &mut out, now);
-                Answer::Reply(out)
+                Answer::Found { reply: out, keys: self.shard.keys.len(db) }
             }
             Ask::Figures => Answer::Figures(Box::new(self.figures(now))),
             Ask::Clients(filter) => Answer::Lines(self.client_lines(&filter, now)),

@@ -54,7 +54,7 @@ pub(super) fn copy_to_all(cores: usize, argv: &Argv, buf: &[u8]) -> Vec<Part> {
 }
 
 /// Joins whole replies (in the order of shards).
-pub(super) fn join(join: Join, replies: Vec<Vec<u8>>, version: Version, rng: &mut Rng) -> Vec<u8> {
+pub(super) fn join(join: Join, replies: Vec<Vec<u8>>, version: Version) -> Vec<u8> {
     if let Some(error) = replies.iter().find(|reply| reply.first() == Some(&b'-')) {
         return error.clone();
     }
@@ -81,14 +81,28 @@ pub(super) fn join(join: Join, replies: Vec<Vec<u8>>, version: Version, rng: &mu
             };
             reply.simple(&crate::command::debug::join(replies.iter().filter_map(digest)));
         }
-        Join::AnyOf => {
-            let found: Vec<&Vec<u8>> = replies.iter().filter(|reply| !is_nil(reply)).collect();
-            match found.get(rng.below(found.len().max(1) as u64) as usize) {
-                Some(found) => return found.to_vec(),
-                None => reply.nil(),
-            }
+        Join::AnyOf => return replies.into_iter().find(|reply| !is_nil(reply)).unwrap_or_else(|| nil(version)),
+    }
+    out
+}
+
+/// Picks one of the replies that are not nil, each with the chance of the number beside it: how many it was taken from.
+pub(super) fn pick(mut found: Vec<(Vec<u8>, usize)>, version: Version, rng: &mut Rng) -> Vec<u8> {
+    found.retain(|(reply, _)| !is_nil(reply));
+    let weight = |(_, count): &(Vec<u8>, usize)| (*count).max(1) as u64;
+    let mut at = rng.below(found.iter().map(weight).sum::<u64>().max(1));
+    for each in found {
+        match at.checked_sub(weight(&each)) {
+            Some(rest) => at = rest,
+            None => return each.0,
         }
     }
+    nil(version)
+}
+
+fn nil(version: Version) -> Vec<u8> {
+    let mut out = Vec::new();
+    Reply::new(&mut out, version).nil();
     out
 }
 

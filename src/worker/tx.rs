@@ -165,7 +165,7 @@ impl Worker {
                 let placed: Vec<_> = tx.parts.into_iter().map(|part| part.places).zip(replies).collect();
                 plan::reorder(&placed, tx.version)
             }
-            Some(join) => plan::join(join, replies, tx.version, &mut self.shard.rng),
+            Some(join) => plan::join(join, replies, tx.version),
             None => Vec::new(),
         };
         self.complete(tx.conn, tx.place, &reply, now);

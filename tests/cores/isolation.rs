@@ -2,23 +2,12 @@
 
 use std::collections::VecDeque;
 
-use tutti::base::slot::ShardMap;
 use tutti::resp::value::Value;
 
-use crate::world::{ClientId, World, show};
+use crate::world::{ClientId, World, items, show, spread};
 
 /// Commands each client runs in a world.
 const COMMANDS: usize = 40;
-
-/// A key on each of `cores`.
-fn spread(name: &str, cores: usize) -> Vec<String> {
-    let map = ShardMap::new(cores as u16);
-    let on = |core: usize| {
-        let mut keys = (0..).map(|n| format!("{name}:{n}"));
-        keys.find(|key| usize::from(map.owner_of_key(key.as_bytes()).0) == core).expect("every core owns keys")
-    };
-    (0..cores).map(on).collect()
-}
 
 /// Clients that each send their next command when they have the last one's reply.
 #[derive(Default)]
@@ -67,13 +56,6 @@ fn for_some_worlds(count: u64, mut test: impl FnMut(&mut World, usize)) {
     for seed in 0..count {
         let cores = 2 + seed as usize % 3;
         test(&mut World::of_cores(seed, cores), cores);
-    }
-}
-
-fn items(reply: &Value) -> Vec<String> {
-    match reply {
-        Value::Array(items) => items.iter().map(show).collect(),
-        other => panic!("{other:?} is no array"),
     }
 }
 

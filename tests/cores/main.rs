@@ -1,5 +1,6 @@
 //! Several cores of one node, and several nodes, in memory: everything a worker decides, without sockets or threads.
 
 mod isolation;
+mod keyspace;
 #[allow(unreachable_pub, reason = "shared by the modules of this program")]
 mod world;

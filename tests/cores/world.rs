@@ -410,3 +410,22 @@ pub fn show(value: &Value) -> String {
         other => format!("{other:?}"),
     }
 }
+
+/// The elements of an array, as `show` prints them.
+#[track_caller]
+pub fn items(reply: &Value) -> Vec<String> {
+    match reply {
+        Value::Array(items) => items.iter().map(show).collect(),
+        other => panic!("{other:?} is no array"),
+    }
+}
+
+/// A key on each of `cores`.
+pub fn spread(name: &str, cores: usize) -> Vec<String> {
+    let map = ShardMap::new(cores as u16);
+    let on = |core: usize| {
+        let mut keys = (0..).map(|n| format!("{name}:{n}"));
+        keys.find(|key| usize::from(map.owner_of_key(key.as_bytes()).0) == core).expect("every core owns keys")
+    };
+    (0..cores).map(on).collect()
+}

@@ -125,7 +125,7 @@ impl Worker {
             Then::Ok => reply.ok(),
             Then::Role => self.finish_role(answers, &mut reply),
             Then::MultimasterStatus => self.finish_multimaster_status(answers, &mut reply),
-            Then::Join(_) | Then::Adopt => reply.error("ERR internal error: joined elsewhere"),
+            Then::Pick | Then::Adopt => reply.error("ERR internal error: joined elsewhere"),
         }
         if out.first() == Some(&b'-') {
             let text = String::from_utf8_lossy(&out[1..]).into_owned();
