@@ -143,9 +143,10 @@ impl Stability {
         stamp.is_zero() || self.unknown == 0 && self.members.iter().all(|member| member.acked.covers(partition, stamp))
     }
 
-    /// So many configured masters have not said yet who they are: while there are any, nothing is stable.
-    pub fn set_unknown(&mut self, unknown: usize) {
-        self.unknown = unknown;
+    /// So many configured masters have not said yet who they are: while there are any, nothing is stable. Nor is
+    /// anything while a node that has met nobody yet may meet anybody (`stranger`): it may hold what we have deleted.
+    pub fn set_unknown(&mut self, unknown: usize, stranger: bool) {
+        self.unknown = unknown + usize::from(stranger && self.members.is_empty());
     }
 
     /// Below this Unix millisecond no member will write any more, ourselves (`own`) included.

@@ -11,6 +11,8 @@ use tutti::merge::origins::OriginIdx;
 use tutti::merge::stamp::{Hlc, Stamp};
 use tutti::merge::total::Total;
 use tutti::merge::version::Versions;
+use tutti::shard::block::{self, Front, Kind};
+use tutti::shard::feed::Feed;
 use tutti::shard::record::EVERY_DB;
 use tutti::shard::stability::Stability;
 use tutti::store::keyspace::{KeyRef, Keyspace};
@@ -592,4 +594,60 @@ fn a_deadline_written_late_by_a_slow_clock_is_final_only_when_all_have_heard_of_
     mesh.expire(0, &k, None);
     mesh.exchange();
     assert_eq!(mesh.texts(&k), vec![Some("new".to_owned()); 3]);
+}
+
+// A node that has met nobody deletes a key that another node, which it then meets, has had for longer.
+fn deleted_before_they_met(stranger: bool) -> Vec<Option<String>> {
+    let (mut mesh, k) = (mesh(2), key("k"));
+    let [a, b] = [0, 1].map(|at| crate::mesh::identity(at).node);
+    mesh.nodes[0].shard.stability.remove(b);
+    mesh.nodes[1].shard.stability.remove(a);
+    (0..2).for_each(|at| mesh.nodes[at].shard.stability.set_unknown(0, stranger));
+    mesh.set(1, &k, "old");
+    mesh.wall_ms += 10;
+    mesh.set(0, &k, "new");
+    mesh.wall_ms += 10;
+    mesh.del(0, &k);
+    (0..3).for_each(|_| mesh.background(0));
+    mesh.nodes[0].shard.stability.add(b);
+    mesh.nodes[1].shard.stability.add(a);
+    (0..2).for_each(|at| mesh.nodes[at].shard.stability.set_unknown(0, stranger));
+    mesh.exchange();
+    let texts = mesh.texts(&k);
+    mesh.settle(100);
+    assert!(mesh.kept(0, &[k]).is_empty() || texts[0].is_some(), "having met, they forget");
+    texts
+}
+
+#[test]
+fn who_has_met_nobody_remembers_its_deletes_for_whom_it_meets() {
+    assert_eq!(deleted_before_they_met(true), vec![None; 2]);
+    // The control: forgotten at once, the delete binds only the other node.
+    assert_eq!(deleted_before_they_met(false), vec![Some("old".to_owned()), None]);
+}
+
+#[test]
+fn a_reader_that_was_no_member_when_deletes_were_forgotten_gets_states_and_not_records() {
+    let (mut mesh, k, other) = (mesh(2), key("k"), key("other"));
+    // Node 0 alone: it forgets, and still has the records.
+    mesh.nodes[0].shard.stability.remove(crate::mesh::identity(1).node);
+    mesh.set(1, &k, "old");
+    mesh.wall_ms += 10;
+    mesh.set(0, &k, "new");
+    mesh.del(0, &k);
+    mesh.set(0, &other, "v");
+    (0..3).for_each(|_| mesh.background(0));
+    assert!(!mesh.nodes[0].shard.keys.forgotten(partition()).is_zero());
+    let shard = &mesh.nodes[0].shard;
+    let (first, end) = shard.keys.partitions();
+    let mut feed = Feed::new(shard, Versions::new(first, end), Vec::new());
+    let mut blocks = Vec::new();
+    feed.pump(shard, &mut blocks, usize::MAX);
+    let Front::Block(Kind::Behind, payload, used) = block::front(&blocks) else { panic!("it is told it is behind") };
+    assert_eq!((payload, used), (&[partition() as u8][..], blocks.len()), "and is sent no record");
+    // What it holds itself is older than a delete that nobody remembers: both see it.
+    mesh.pass_all(1, 0);
+    mesh.merge_whole(0, 1);
+    assert_eq!(mesh.texts(&k), vec![Some("old".to_owned()); 2]);
+    assert_eq!(mesh.texts(&other), vec![Some("v".to_owned()); 2]);
 }

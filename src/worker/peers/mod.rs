@@ -189,11 +189,10 @@ impl Worker {
 
     fn count_unknown(&mut self) {
         let unknown = self.config.replicaof.iter().filter(|master| !self.peers.identified.contains(*master)).count();
-        // A master that has met nobody yet may meet anybody: its deletes are remembered, up to the limit.
-        let is_alone = self.config.multi_master && self.members() == 1 && self.config.replicaof.is_empty();
+        // The deletes of a master that has met nobody yet are remembered up to the limit.
         let limit = (self.config.tombstone_memory_limit / self.cores() as u64) as usize;
-        let remembers = is_alone && self.shard.keys.tombstones().saturating_mul(TOMBSTONE_BYTES) < limit;
-        self.shard.stability.set_unknown(unknown.max(usize::from(remembers)));
+        let is_within = self.shard.keys.tombstones().saturating_mul(TOMBSTONE_BYTES) < limit;
+        self.shard.stability.set_unknown(unknown, self.config.multi_master && is_within);
     }
 
     /// Periodic work of links and feeds.
