@@ -1,4 +1,4 @@
-//! DEBUG DIGEST and DEBUG DIGEST-VALUE: equal for equal data, whatever the order it came in, how it is packed, and how
+//! DEBUG DIGEST, DEBUG DIGEST-VALUE and MULTIMASTER DIGEST: equal for equal data, whatever the order it came in, how it is packed, and how
 //! many cores there are. Not the numbers Redis gives: compare nodes of this server with each other.
 //!
 //! A key's digest is the SHA-1 of its database, name, type, deadline and value; a database's is the exclusive or of its
@@ -38,6 +38,16 @@ pub const FAMILY: &[Spec] = &[
         "4.0.0",
         "Returns digests of values.",
     ),
+    spec(
+        "multimaster|digest",
+        2,
+        READ,
+        Keys::NONE,
+        Run::Everywhere(digests, Join::Digests),
+        Group::Server,
+        "7.2.0",
+        "Returns a digest of all keys and one of each database: equal on nodes that hold equal data.",
+    ),
 ];
 
 /// 160 bits.
@@ -45,11 +55,29 @@ type Digest = [u8; 20];
 
 fn digest(ctx: &mut Ctx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<(), CommandError> {
     let mut sum = Digest::default();
-    for db in 0..ctx.shard.keys.databases() as u16 {
-        ctx.shard.each_key(Db(db), ctx.now, |key, found| xor(&mut sum, &of_key(Db(db), key, &found)));
-    }
+    (0..ctx.shard.keys.databases() as u16).for_each(|db| xor(&mut sum, &of_database(ctx, Db(db))));
     reply.simple(&hex(&sum));
     Ok(())
+}
+
+// What `Join::Digests` joins: the digest of everything, and of every database that holds a key.
+fn digests(ctx: &mut Ctx<'_>, _: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<(), CommandError> {
+    let held = (0..ctx.shard.keys.databases() as u16).filter(|&db| ctx.shard.keys.len(Db(db)) > 0);
+    let digests: Vec<(String, Digest)> = held.map(|db| (format!("db{db}"), of_database(ctx, Db(db)))).collect();
+    let mut all = Digest::default();
+    digests.iter().for_each(|(_, digest)| xor(&mut all, digest));
+    reply.map(digests.len() + 1);
+    for (name, digest) in std::iter::once(("all".to_owned(), all)).chain(digests) {
+        reply.text(&name);
+        reply.text(&hex(&digest));
+    }
+    Ok(())
+}
+
+fn of_database(ctx: &Ctx<'_>, db: Db) -> Digest {
+    let mut sum = Digest::default();
+    ctx.shard.each_key(db, ctx.now, |key, found| xor(&mut sum, &of_key(db, key, &found)));
+    sum
 }
 
 fn digest_value(ctx: &mut Ctx<'_>, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<(), CommandError> {

@@ -175,6 +175,8 @@ pub enum Join {
     Concat,
     /// Digests (status lines of 40 hexadecimal digits) are joined by exclusive or: `debug::join`.
     Xor,
+    /// Maps from names to such digests (as bulks), joined name by name.
+    Digests,
     /// One of the replies that are not nil, by chance.
     AnyOf,
 }

@@ -1,5 +1,7 @@
 //! Several owners: which arguments go to whom, and how their replies become one.
 
+use std::collections::BTreeMap;
+
 use crate::base::ids::ShardId;
 use crate::base::rng::Rng;
 use crate::base::slot::ShardMap;
@@ -80,6 +82,23 @@ pub(super) fn join(join: Join, replies: Vec<Vec<u8>>, version: Version) -> Vec<u
                 _ => None,
             };
             reply.simple(&crate::command::debug::join(replies.iter().filter_map(digest)));
+        }
+        Join::Digests => {
+            let text = |element: &[u8]| match decode(element) {
+                Some((Value::Bulk(bytes), _)) => String::from_utf8_lossy(&bytes).into_owned(),
+                _ => String::new(),
+            };
+            let mut named: BTreeMap<(usize, String), Vec<String>> = BTreeMap::new();
+            for pair in replies.iter().flat_map(|reply| elements(reply)).collect::<Vec<_>>().chunks_exact(2) {
+                let name = text(pair[0]);
+                // db9 comes before db10.
+                named.entry((name.len(), name)).or_default().push(text(pair[1]));
+            }
+            reply.map(named.len());
+            for ((_, name), digests) in named {
+                reply.text(&name);
+                reply.text(&crate::command::debug::join(digests.into_iter()));
+            }
         }
         Join::AnyOf => return replies.into_iter().find(|reply| !is_nil(reply)).unwrap_or_else(|| nil(version)),
     }

@@ -264,9 +264,41 @@ fn the_digest_of_equal_data_is_the_same_on_any_number_of_cores() {
             world.text(clients[0], "RENAME s1 renamed");
             world.text(clients[0], "DEL s2 c3 h4");
             world.text(clients[0], "MOVE s5 1");
-            world.text(clients[0], "DEBUG DIGEST")
+            let whole = world.text(clients[0], "DEBUG DIGEST");
+            let each = world.text(clients[cores - 1], "MULTIMASTER DIGEST");
+            let words: Vec<&str> = each.split(' ').collect();
+            assert_eq!((words[0], words[1]), ("all", whole.as_str()));
+            assert_eq!((words[2], words[4], words.len()), ("db0", "db1", 6), "{each}");
+            each
         })
         .collect();
-    assert!(digests[0].bytes().any(|digit| digit != b'0'));
+    assert!(!digests[0].contains(&"0".repeat(40)));
     assert!(digests.iter().all(|digest| *digest == digests[0]), "{digests:?}");
+}
+
+#[test]
+fn digests_per_database_tell_which_one_differs() {
+    let mut world = World::new(1);
+    let config = tutti::config::Config { databases: 12, ..Default::default() };
+    for cores in [1, 3] {
+        world.add(cores, config.clone());
+    }
+    let clients = [world.connect(0, 0), world.connect(1, 1)];
+    for client in clients {
+        world.text(client, "SET k v");
+        world.text(client, "SELECT 11");
+        world.text(client, "HSET h f v");
+    }
+    let before = clients.map(|client| world.text(client, "MULTIMASTER DIGEST"));
+    assert_eq!(before[0], before[1]);
+    world.text(clients[1], "HSET h f w");
+    let after = world.text(clients[1], "MULTIMASTER DIGEST");
+    let differs: Vec<bool> = before[0].split(' ').zip(after.split(' ')).map(|(one, other)| one != other).collect();
+    assert_eq!(differs, [false, true, false, false, false, true], "{after}");
+    assert_eq!(world.text(clients[0], "FLUSHALL"), "OK");
+    assert_eq!(world.text(clients[0], "MULTIMASTER DIGEST"), format!("all {}", "0".repeat(40)));
+    assert_eq!(
+        world.text(clients[0], "MULTIMASTER NONSENSE"),
+        "-ERR unknown subcommand 'NONSENSE'. Try MULTIMASTER HELP."
+    );
 }

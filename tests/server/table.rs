@@ -16,6 +16,7 @@ fn commands_can_be_counted_listed_and_described() {
     assert_eq!(conn.text("COMMAND INFO nonsense"), "(nil)");
     assert_eq!(conn.text("COMMAND LIST FILTERBY PATTERN 'hge*'"), "hget hgetall");
     assert!(conn.text("COMMAND DOCS get").starts_with("get summary "));
+    assert!(conn.text("COMMAND DOCS 'multimaster|digest'").contains("Returns a digest of all keys"));
     for (line, reply) in [
         ("COMMAND GETKEYS MSET a 1 b 2", "a b"),
         ("COMMAND GETKEYS GET k", "k"),

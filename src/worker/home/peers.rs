@@ -6,6 +6,7 @@ use super::super::Worker;
 use super::super::control::{Answer, Ask, Tell, Then};
 use super::super::session::Session;
 use super::info::{Lines, Sum};
+use super::{help, subcommand, unknown_subcommand};
 use crate::base::ids::ShardId;
 use crate::base::text::{eq_ignore_case, parse_i64};
 use crate::base::time::Now;
@@ -30,19 +31,37 @@ impl Worker {
         match home {
             Home::Tutti => self.accept_feed(session, args, reply, now),
             Home::Replicaof => self.replicaof(args, reply),
-            Home::Multimaster => {
-                if args.word("status") && args.left() == 0 {
-                    self.ask_everyone(session, &Ask::Figures, Then::MultimasterStatus);
-                    return Ok(());
-                }
-                Err(CommandError::Text("ERR unknown subcommand. Try MULTIMASTER STATUS or DEBUG DIGEST."))
-            }
+            Home::Multimaster => self.multimaster(session, args, reply),
             Home::Replconf => Err(CommandError::Text(
                 "ERR replication of Redis, Valkey and KeyDB is not supported yet: connect nodes of this server with \
                  replicaof",
             )),
             _ => Err(CommandError::Text("ERR not supported yet")),
         }
+    }
+
+    fn multimaster(
+        &mut self,
+        session: &mut Session,
+        args: &mut Args<'_>,
+        reply: &mut Reply<'_>,
+    ) -> Result<(), CommandError> {
+        let given = args.get(1).unwrap_or_default();
+        match subcommand(args)?.as_str() {
+            "status" => self.ask_everyone(session, &Ask::Figures, Then::MultimasterStatus),
+            "help" => help(
+                reply,
+                "MULTIMASTER",
+                &[
+                    "DIGEST",
+                    "    Return a digest of all keys and one of each database: equal on nodes that hold equal data.",
+                    "STATUS",
+                    "    Show the members, their links and what waits for them.",
+                ],
+            ),
+            _ => return Err(unknown_subcommand("MULTIMASTER", given)),
+        }
+        Ok(())
     }
 
     // KeyDB's forms: add a master (or replace the only one without multi-master), REMOVE one, NO ONE.
