@@ -276,7 +276,7 @@ impl Cell {
     }
 
     /// The part of a slot that no reset has seen; `None` when all of it was seen.
-    fn unobserved(&self, slot: &SlotCount) -> Option<i128> {
+    pub(super) fn unobserved(&self, slot: &SlotCount) -> Option<i128> {
         match self.observed.iter().find(|seen| seen.slot.origin == slot.origin) {
             None => Some(slot.total.fixed()),
             Some(seen) if slot.last <= seen.slot.last => None,

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 
 use super::cell::{Cell, Observed, SlotCount};
+use super::digest::{of_field, of_field_cell, of_plain_field};
 use super::op::Observations;
 use super::realm::Realm;
 use super::stamp::Stamp;
@@ -26,6 +27,8 @@ pub struct Hash {
     live: usize,
     /// At least the latest stamp of any field, deletions included.
     newest: Stamp,
+    /// The sum of what its fields count for in digests.
+    digest: u64,
     /// Some field was a counter once.
     counted: bool,
     /// How many fields hold something to forget once it is stable.
@@ -84,6 +87,12 @@ impl Hash {
             })
     }
 
+    /// What its fields count for in digests (`digest`).
+    #[inline]
+    pub fn digest(&self) -> u64 {
+        self.digest
+    }
+
     /// Whether some field may hold counts, or what resets have observed of them. May say so too long.
     pub fn may_count(&self) -> bool {
         self.counted
@@ -99,6 +108,7 @@ impl Hash {
         let mut copy = Self {
             newest: self.newest,
             live: self.live,
+            digest: self.digest,
             counted: self.counted,
             garbage: self.garbage,
             garbage_queue: self.garbage_queue.clone(),
@@ -193,17 +203,19 @@ impl Hash {
 
     /// Changes one field's cell, creating it if absent, and keeps the counts right. `change` says whether it did.
     pub fn update(&mut self, realm: &Realm, name: &[u8], change: impl FnOnce(&mut Cell) -> bool) -> bool {
-        let (was_live, had_garbage);
-        let (is_live, has_garbage, newest);
+        let (was_live, had_garbage, before);
+        let (is_live, has_garbage, newest, after);
         // A counter is changed where it is; other forms are unpacked and packed again.
         if let Some(cell) = self.find_mut(realm, name).and_then(Field::rich_mut)
             && !cell.is_register()
         {
             (was_live, had_garbage) = (cell.is_live(), cell.has_garbage());
+            before = of_field_cell(realm, name, cell);
             if !change(cell) {
                 return false;
             }
             (is_live, has_garbage, newest) = (cell.is_live(), cell.has_garbage(), cell.newest(realm));
+            after = of_field_cell(realm, name, cell);
             if cell.is_register() {
                 let cell = std::mem::take(cell);
                 self.put(realm, name, cell);
@@ -211,14 +223,17 @@ impl Hash {
         } else {
             let mut cell = self.find(realm, name).map(unpack).unwrap_or_default();
             (was_live, had_garbage) = (cell.is_live(), cell.has_garbage());
+            before = of_field_cell(realm, name, &cell);
             if !change(&mut cell) {
                 return false;
             }
             (is_live, has_garbage, newest) = (cell.is_live(), cell.has_garbage(), cell.newest(realm));
+            after = of_field_cell(realm, name, &cell);
             self.put(realm, name, cell);
         }
         self.note_newest(realm, newest);
         self.live = self.live + usize::from(is_live) - usize::from(was_live);
+        self.digest = self.digest.wrapping_add(after.wrapping_sub(before));
         self.note_garbage(realm, name, had_garbage, has_garbage);
         true
     }
@@ -295,6 +310,7 @@ impl Hash {
                 None => Entry::tombstone(name, stamp.raw()),
             };
             self.live += usize::from(value.is_some());
+            self.digest = self.digest.wrapping_add(of_field(realm, &field));
             self.note_garbage(realm, name, false, value.is_none());
             self.insert(realm, field);
             return true;
@@ -311,10 +327,13 @@ impl Hash {
         if !(realm.origins.newer(stamp, known) || stamp == known && larger()) {
             return false;
         }
+        let before = of_field(realm, field);
         match value {
             Some(value) => field.set_plain(value, stamp.raw(), None),
             None => field.set_tombstone(stamp.raw()),
         }
+        let after = if value.is_some() { of_plain_field(realm, name, stamp) } else { 0 };
+        self.digest = self.digest.wrapping_add(after.wrapping_sub(before));
         self.live = self.live + usize::from(value.is_some()) - usize::from(was_live);
         self.note_garbage(realm, name, !was_live, value.is_none());
         true
@@ -403,6 +422,8 @@ impl Hash {
             if cell != before {
                 changed = true;
                 self.live = self.live + usize::from(cell.is_live()) - usize::from(before.is_live());
+                let counted = of_field_cell(realm, &name, &cell).wrapping_sub(of_field_cell(realm, &name, &before));
+                self.digest = self.digest.wrapping_add(counted);
                 self.note_garbage(realm, &name, before.has_garbage(), cell.has_garbage());
                 self.put(realm, &name, cell);
             }

@@ -21,6 +21,15 @@ pub struct Deadline {
     pub at: Option<DeadlineMs>,
 }
 
+impl Deadline {
+    /// Whether a write stays when the deadline `at`, set by the write `by`, ends for good: it was written after that
+    /// time by a node that had not heard of the deadline.
+    #[inline]
+    pub fn outlived_by(realm: &Realm, by: Stamp, at: DeadlineMs, stamp: Stamp) -> bool {
+        stamp.hlc() >= Hlc::at_ms(at) && realm.origins.newer(stamp, by)
+    }
+}
+
 /// See the file's head. Keys that are only a string register are kept packed and unpacked into this when needed.
 #[derive(Default)]
 pub struct KeyState {
@@ -173,8 +182,7 @@ impl KeyState {
     /// What was written after its time, by a node that had not heard of it, stays.
     pub fn finish(&mut self, realm: &Realm) {
         let Some(Deadline { stamp: by, at: Some(at) }) = self.deadline else { return };
-        let end = Hlc::at_ms(at);
-        self.keep(realm, by, &|stamp| stamp.hlc() >= end && realm.origins.newer(stamp, by));
+        self.keep(realm, by, &|stamp| Deadline::outlived_by(realm, by, at, stamp));
     }
 
     fn keep(&mut self, realm: &Realm, by: Stamp, survives: &impl Fn(Stamp) -> bool) {

@@ -5,10 +5,11 @@
 //!
 //! Reading order: `stamp` (the order of writes), `origins` (who wrote), `total` (exact sums), `cell` (register and
 //! counter), `hash` (fields), `key` (everything a key holds), `op` (the effect of a write), `version` (what has been
-//! seen), `hlc` (the clock that mints stamps).
+//! seen), `hlc` (the clock that mints stamps), `digest` (what of a key two nodes compare).
 
 pub mod cell;
 pub mod context;
+pub mod digest;
 pub mod hash;
 pub mod hlc;
 pub mod key;

@@ -7,6 +7,7 @@
 use std::sync::{Mutex, OnceLock};
 
 use crate::base::ids::Uuid;
+use crate::base::mix;
 
 /// How many origins one process can tell apart (12 bits of a stamp).
 pub const ORIGINS_MAX: usize = 4096;
@@ -29,9 +30,14 @@ pub struct OriginId {
     pub incarnation: u64,
 }
 
+struct Known {
+    id: OriginId,
+    salt: u64,
+}
+
 /// The dictionary of origins, shared by the cores of a node. It only grows; reads take no lock.
 pub struct Origins {
-    ids: Box<[OnceLock<OriginId>]>,
+    ids: Box<[OnceLock<Known>]>,
     count: Mutex<u16>,
 }
 
@@ -47,17 +53,32 @@ impl Origins {
     pub fn index(&self, id: OriginId) -> Option<OriginIdx> {
         // Taken once per origin and link or file, never per write.
         let mut count = self.count.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if let Some(known) = self.ids[..usize::from(*count)].iter().position(|known| known.get() == Some(&id)) {
+        if let Some(known) =
+            self.ids[..usize::from(*count)].iter().position(|known| known.get().is_some_and(|known| known.id == id))
+        {
             return Some(OriginIdx(known as u16));
         }
-        self.ids.get(usize::from(*count))?.set(id).expect("indices are given in order under the lock");
+        self.ids
+            .get(usize::from(*count))?
+            .set(Known { id, salt: salt_of(id) })
+            .ok()
+            .expect("indices are given in order under the lock");
         *count += 1;
         Some(OriginIdx(*count - 1))
     }
 
     /// The identity behind an index; the zero identity for an index never given.
     pub fn id(&self, index: OriginIdx) -> OriginId {
-        self.ids.get(usize::from(index.0)).and_then(|id| id.get()).copied().unwrap_or_default()
+        self.ids
+            .get(usize::from(index.0))
+            .and_then(|known| known.get())
+            .map_or_else(OriginId::default, |known| known.id)
+    }
+
+    /// What stands for an origin in digests, alike on every node.
+    #[inline]
+    pub fn salt(&self, index: OriginIdx) -> u64 {
+        self.ids.get(usize::from(index.0)).and_then(|known| known.get()).map_or(0, |known| known.salt)
     }
 
     /// This run of this node.
@@ -67,11 +88,15 @@ impl Origins {
 
     /// How many origins are known.
     pub fn count(&self) -> usize {
-        self.ids.iter().take_while(|id| id.get().is_some()).count()
+        self.ids.iter().take_while(|known| known.get().is_some()).count()
     }
 
     /// All known origins with their indices.
     pub fn all(&self) -> impl Iterator<Item = (OriginIdx, OriginId)> + '_ {
-        self.ids.iter().map_while(|id| id.get().copied()).enumerate().map(|(at, id)| (OriginIdx(at as u16), id))
+        self.ids.iter().map_while(|known| Some(known.get()?.id)).enumerate().map(|(at, id)| (OriginIdx(at as u16), id))
     }
+}
+
+fn salt_of(id: OriginId) -> u64 {
+    mix::hash(id.incarnation, &id.node.0)
 }

@@ -4,11 +4,13 @@
 //! through the same door as a write that arrived from a peer.
 
 pub mod hot;
+pub mod weigh;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::counts::{Counts, Tally};
+use super::digests::Digests;
 use super::late::Late;
 use crate::base::ids::{Db, SLOTS_PER_PARTITION, Slot};
 use crate::base::rng::Rng;
@@ -52,6 +54,9 @@ pub struct Keyspace {
     slots: usize,
     dbs: Vec<Option<Box<[Table]>>>,
     counts: Counts,
+    digests: Digests,
+    /// The last deadline that counts as over in the digests.
+    passed: Option<Due>,
     /// Deadlines in the future, and the keys they belong to. May name keys that are gone; checked when they fall due.
     due: BTreeSet<Due>,
     /// Deadlines that have passed of keys that are still kept because a late write could revive them.
@@ -104,6 +109,8 @@ impl Keyspace {
             slots: width * SLOTS_PER_PARTITION,
             dbs: (0..databases).map(|_| None).collect(),
             counts: Counts::new(databases, width),
+            digests: Digests::new(databases, width * SLOTS_PER_PARTITION),
+            passed: None,
             due: BTreeSet::new(),
             past: BTreeSet::new(),
             undecided: BTreeSet::new(),
@@ -177,8 +184,9 @@ impl Keyspace {
         let base = self.base_floor(db, key.slot);
         let flush = self.flush_floor(db, key.slot);
         let index = self.table_index(key.slot);
+        let scale = self.scale(db, key);
         // Split borrows instead of a clone of the realm: its count of owners is shared by all cores.
-        let Self { realm, dbs, slots, .. } = self;
+        let Self { realm, dbs, slots, digests, .. } = self;
         let realm: &Realm = realm;
         let table = &mut tables_of(dbs, *slots, db)[index];
         let Some(entry) = table.find_mut(key.hash, |entry| entry.key() == key.bytes) else {
@@ -188,6 +196,7 @@ impl Keyspace {
             }
             let Some(entry) = made(realm, key.bytes, stamp, op) else { return (stamp, false) };
             let after = tally_of(&entry);
+            digests.shift(db, index, 0, scale.of_entry(realm, &entry));
             table.insert_unique(key.hash, entry, |entry| realm.hash(entry.key()));
             self.count(db, key, Tally::default(), after);
             return (stamp, true);
@@ -196,13 +205,14 @@ impl Keyspace {
         if !realm.origins.newer(stamp, flush) {
             return (stamp, self.apply_flushed(db, key, stamp, op));
         }
-        let before = tally_of(entry);
+        let (before, weight) = (tally_of(entry), scale.of_entry(realm, entry));
         let change = if apply_to_plain(realm, entry, stamp, op) {
             Change { changed: true, kept: true }
         } else {
             change_entry(realm, entry, |state| state.apply(realm, stamp, op))
         };
         let after = if change.kept { tally_of(entry) } else { Tally::default() };
+        digests.shift(db, index, weight, if change.kept { scale.of_entry(realm, entry) } else { 0 });
         if !change.kept {
             table.remove(key.hash, |entry| entry.key() == key.bytes, |entry| realm.hash(entry.key()));
         }
@@ -231,7 +241,8 @@ impl Keyspace {
     pub fn update(&mut self, db: Db, key: &KeyRef<'_>, change: impl FnOnce(&mut KeyState) -> bool) -> bool {
         self.note_late(db, key);
         let index = self.table_index(key.slot);
-        let Self { realm, dbs, slots, .. } = self;
+        let scale = self.scale(db, key);
+        let Self { realm, dbs, slots, digests, .. } = self;
         let realm: &Realm = realm;
         let table = &mut tables_of(dbs, *slots, db)[index];
         let Some(entry) = table.find_mut(key.hash, |entry| entry.key() == key.bytes) else {
@@ -242,14 +253,16 @@ impl Keyspace {
             if !state.is_void() {
                 let entry = pack(key.bytes, state);
                 let after = tally_of(&entry);
+                digests.shift(db, index, 0, scale.of_entry(realm, &entry));
                 table.insert_unique(key.hash, entry, |entry| realm.hash(entry.key()));
                 self.count(db, key, Tally::default(), after);
             }
             return true;
         };
-        let before = tally_of(entry);
+        let (before, weight) = (tally_of(entry), scale.of_entry(realm, entry));
         let change = change_entry(realm, entry, change);
         let after = if change.kept { tally_of(entry) } else { Tally::default() };
+        digests.shift(db, index, weight, if change.kept { scale.of_entry(realm, entry) } else { 0 });
         if !change.kept {
             table.remove(key.hash, |entry| entry.key() == key.bytes, |entry| realm.hash(entry.key()));
         }
@@ -298,9 +311,10 @@ impl Keyspace {
         // What resets have observed of counters outlives a flush: then the keys are visited one by one.
         if realm.origins.newer(stamp, newest) && self.counts.counters(db, local) == 0 {
             let before = self.trash.len();
-            for table in &mut tables[range] {
+            for (at, table) in range.clone().zip(&mut tables[range]) {
                 if !table.is_empty() {
                     self.trash.push(std::mem::take(table));
+                    self.digests.set(db, at, 0);
                 }
             }
             self.counts.reset(db, local);
@@ -420,6 +434,7 @@ impl Keyspace {
         for _ in 0..budget {
             let Some(due) = self.due.first().copied().filter(|due| due.at <= time_ms) else { break };
             self.due.pop_first();
+            self.pass(due);
             let Some(tally) = self.entry_of(&due).map(tally_of) else { continue };
             expired += usize::from(tally.live);
             self.counts.change(due.db, self.local(due.slot), tally.counted(false), tally.counted(true));

@@ -9,6 +9,7 @@ use tutti::base::rng::Rng;
 use tutti::merge::origins::OriginIdx;
 use tutti::merge::realm::Realm;
 use tutti::merge::stamp::{EPOCH_MS, Stamp};
+use tutti::store::keyspace::weigh::Over;
 use tutti::store::keyspace::{KeyRef, Keyspace, deadline_of, unpack};
 
 use crate::gen_ops::{ORIGINS, READINGS, cases, reading, realm, write};
@@ -108,7 +109,9 @@ impl Books {
         let (mut live, mut deadlines, mut tombstones) = (0, 0, 0);
         let (first, _) = self.keys.partitions();
         for slot in first as u16 * 64..(first as u16 + 2) * 64 {
+            let mut digest = 0u64;
             self.keys.each_in_slot(Db(0), Slot(slot), |entry| {
+                digest = digest.wrapping_add(self.keys.weigh(Db(0), Slot(slot), entry, Over::Passed).writes);
                 let is_live = unpack(&self.realm, entry).visible_type(&self.realm).is_some();
                 let deadline = deadline_of(entry).and_then(|deadline| deadline.at);
                 // What is due but not yet seen to is still counted.
@@ -117,6 +120,7 @@ impl Books {
                 deadlines += usize::from(is_live && !is_past && deadline.is_some());
                 tombstones += usize::from(!is_live);
             });
+            assert_eq!(self.keys.digest(Db(0), Slot(slot)), digest, "digest of {slot}");
         }
         assert_eq!(self.keys.len(Db(0)), live, "live keys");
         assert_eq!(self.keys.deadlines(Db(0)), deadlines, "deadlines");

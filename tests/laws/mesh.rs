@@ -22,6 +22,7 @@ use tutti::shard::feed::Feed;
 use tutti::shard::hash::field_value;
 use tutti::shard::write::{Value, visible};
 use tutti::shard::{Merged, Shard, ShardSettings, record};
+use tutti::store::keyspace::weigh::Over;
 use tutti::store::keyspace::{KeyRef, deadline_of, unpack};
 
 /// The shards of these tests own two partitions, so that a run is cheap.
@@ -385,6 +386,49 @@ impl Mesh {
     /// Counts of a node against a walk over all its keys. Right after `background`, so that what is due is past.
     pub fn check_counts(&self, at: usize) -> Result<(), String> {
         check_counts(&self.nodes[at].shard, self.now(at))
+    }
+}
+
+impl Mesh {
+    /// Nodes that have applied the same writes of a partition have equal digests of it, and every digest is what a
+    /// walk over the data counts. `over_ms`: deadlines up to this time are over for all.
+    pub fn check_digests(&self, over_ms: u64) -> Result<(), String> {
+        for &partition in &self.partitions {
+            let seen: Vec<_> = (0..self.nodes.len()).map(|at| (self.column(at, partition), at)).collect();
+            for (column, at) in &seen {
+                let digest = self.digests(*at, partition, Over::At(over_ms));
+                let keys = &self.nodes[*at].shard.keys;
+                let slots = Partition(partition as u8).first_slot().0..;
+                let kept: Vec<u64> = slots.take(64).map(|slot| keys.digest(DB, Slot(slot))).collect();
+                if kept != self.digests(*at, partition, Over::Passed) {
+                    return Err(format!("node {at}: digests of partition {partition} are not what its keys count for"));
+                }
+                if let Some((_, other)) = seen[..*at].iter().find(|(other, _)| other == column)
+                    && self.digests(*other, partition, Over::At(over_ms)) != digest
+                {
+                    return Err(format!("nodes {other} and {at} have seen the same of {partition}, digests differ"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn digests(&self, at: usize, partition: usize, over: Over) -> Vec<u64> {
+        let keys = &self.nodes[at].shard.keys;
+        let slots = Partition(partition as u8).first_slot().0..;
+        let sum = |slot: u16| {
+            let mut sum = 0u64;
+            let slot = Slot(slot);
+            keys.each_in_slot(DB, slot, |entry| sum = sum.wrapping_add(keys.weigh(DB, slot, entry, over).writes));
+            sum
+        };
+        slots.take(64).map(sum).collect()
+    }
+
+    // What a node has applied of a partition, by origin.
+    fn column(&self, at: usize, partition: usize) -> Vec<Hlc> {
+        let node = &self.nodes[at];
+        node.indices.iter().map(|&index| node.shard.versions.get(index, partition)).collect()
     }
 }
 

@@ -214,6 +214,10 @@ pub fn run(seed: u64, topology: Topology, n: usize, plan: &Plan) -> Result<(), S
             run.mesh.check_counts(at)?;
         }
         trace.look(&run, &format!("step {step}"));
+        if step % 4 == 0 {
+            // A time that some have reached and others not.
+            run.mesh.check_digests(run.mesh.wall_ms)?;
+        }
         for (&(from, to), _) in links.iter().zip(&up).filter(|(_, up)| **up) {
             let origin = run.rng.below(n as u64) as usize;
             match run.rng.below(20) {
@@ -231,6 +235,7 @@ pub fn run(seed: u64, topology: Topology, n: usize, plan: &Plan) -> Result<(), S
     }
     run.heal(&links);
     run.check_agreement("healed")?;
+    run.mesh.check_digests(run.mesh.wall_ms)?;
     run.check_streams()?;
     run.check_counters()?;
     run.check_hashes()?;
@@ -246,6 +251,7 @@ pub fn run(seed: u64, topology: Topology, n: usize, plan: &Plan) -> Result<(), S
         run.heal(&links);
     }
     run.check_agreement("at rest")?;
+    run.mesh.check_digests(u64::MAX - 1)?;
     run.check_counters()?;
     run.check_hashes()?;
     run.check_nothing_is_left()

@@ -16,6 +16,7 @@ use tutti::snapshot::load::{self, Facts};
 use tutti::snapshot::read::Damage;
 use tutti::snapshot::scan::Scan;
 use tutti::snapshot::{opcode, put};
+use tutti::store::keyspace::weigh::Over;
 
 pub const DATABASES: usize = 4;
 pub const NOW: Now = Now { wall_ms: 1_770_000_000_000, mono_us: 1_000_000 };
@@ -95,10 +96,16 @@ impl Shards {
             let (first, end) = shard.keys.partitions();
             for db in (0..DATABASES as u16).map(Db) {
                 for slot in first * 64..end * 64 {
-                    shard.keys.each_in_slot(db, Slot(slot as u16), |entry| {
+                    let (mut kept, mut digest, slot) = (0u64, 0u64, Slot(slot as u16));
+                    shard.keys.each_in_slot(db, slot, |entry| {
                         let state = tutti::store::keyspace::unpack(&self.realm, entry);
                         dump.keys.insert((db.0, entry.key().to_vec()), self.print(&state));
+                        let writes = |over| shard.keys.weigh(db, slot, entry, over).writes;
+                        kept = kept.wrapping_add(writes(Over::Passed));
+                        digest = digest.wrapping_add(writes(Over::At(NOW.wall_ms)));
                     });
+                    assert_eq!(shard.keys.digest(db, slot), kept, "the digest kept for {slot:?} is a walk's");
+                    dump.digests.push((db.0, slot, digest));
                 }
                 dump.counts[usize::from(db.0)].0 += shard.keys.len(db);
                 dump.counts[usize::from(db.0)].1 += shard.keys.deadlines(db);
@@ -114,6 +121,7 @@ impl Shards {
             }
         }
         dump.floors.sort();
+        dump.digests.sort();
         dump.forgotten.sort();
         dump
     }
@@ -154,6 +162,7 @@ pub struct Dump {
     pub counts: [(usize, usize); DATABASES],
     pub floors: Vec<(u16, usize, (u64, OriginId))>,
     pub forgotten: Vec<(usize, (u64, OriginId))>,
+    pub digests: Vec<(u16, Slot, u64)>,
     pub versions: BTreeMap<(OriginId, usize), u64>,
 }
 

@@ -40,14 +40,15 @@ impl Keyspace {
     ) -> Option<Stamp> {
         self.note_late(db, key);
         let base = self.base_floor(db, key.slot);
+        let scale = self.scale(db, key);
         let (realm, table) = self.table_mut(db, key);
         let register = |stamp: Stamp| deadline.map(|at| (stamp.raw(), at));
-        let (stamp, before) = match table.find_mut(key.hash, |entry| entry.key() == key.bytes) {
+        let (stamp, before, weight) = match table.find_mut(key.hash, |entry| entry.key() == key.bytes) {
             None => {
                 let stamp = mint(base);
                 let entry = Entry::plain(key.bytes, value, stamp.raw(), register(stamp));
                 table.insert_unique(key.hash, entry, |entry| realm.hash(entry.key()));
-                (stamp, Tally::default())
+                (stamp, Tally::default(), 0)
             }
             Some(entry) => {
                 let before = match entry.view() {
@@ -56,10 +57,13 @@ impl Keyspace {
                     View::Plain { deadline, .. } => plain_tally(deadline.map(|(_, at)| at)),
                 };
                 let stamp = mint(realm.origins.later(base, newest_of(realm, entry)));
+                let weight = scale.of_entry(realm, entry);
                 entry.set_plain(value, stamp.raw(), register(stamp));
-                (stamp, before)
+                (stamp, before, weight)
             }
         };
+        let written = scale.of_plain(realm, stamp.raw(), register(stamp));
+        self.digests.shift(db, self.table_index(key.slot), weight, written);
         let after = plain_tally(deadline);
         if before != after {
             self.count(db, key, before, after);
@@ -80,6 +84,7 @@ impl Keyspace {
     ) -> Option<Counted> {
         self.note_late(db, key);
         let base = self.base_floor(db, key.slot);
+        let scale = self.scale(db, key);
         let (realm, table) = self.table_mut(db, key);
         let entry: &mut Packed = table.find_mut(key.hash, |entry| entry.key() == key.bytes)?;
         let state = entry.rich_mut()?;
@@ -89,7 +94,10 @@ impl Keyspace {
         let sum = state.string.counted()?.checked_add(by)?;
         let stamp = mint(realm.origins.later(base, state.newest(realm)));
         let slot = state.string.incremented(OriginIdx::OWN, stamp.hlc(), Total::Int(by))?;
+        let before = scale.of_state(realm, state);
         state.string.join_slot(slot);
+        let after = scale.of_state(realm, state);
+        self.digests.shift(db, self.table_index(key.slot), before, after);
         Some(Counted { stamp, slot, sum })
     }
 
