@@ -7,7 +7,6 @@ use super::error::CommandError;
 use super::spec::{CONTAINER, Flags, Group, Keys, READ, Run, Spec, spec};
 use crate::base::text::parse_i64;
 use crate::mem::entry::View;
-use crate::merge::key::KeyState;
 use crate::resp::write::Reply;
 use crate::shard::hash::HashView;
 use crate::shard::write::Value;
@@ -181,8 +180,8 @@ fn encoding_name(ctx: &Ctx<'_>, key: &KeyRef<'_>) -> Option<&'static str> {
 fn bytes_of(packed: &Packed, hash: Option<HashView<'_>>, samples: usize) -> usize {
     const PLACE_BYTES: usize = 12;
     let beyond = match (packed.view(), hash) {
-        (View::Rich(state), Some(hash)) => size_of::<KeyState>() + state.string.heap_bytes() + hash.heap_bytes(samples),
-        (View::Rich(state), None) => size_of::<KeyState>() + state.heap_bytes(),
+        (View::Rich(state), Some(hash)) => state.string.heap_bytes() + hash.heap_bytes(samples),
+        (View::Rich(state), None) => state.heap_bytes(),
         _ => 0,
     };
     packed.heap_bytes() + beyond + PLACE_BYTES

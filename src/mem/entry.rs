@@ -3,7 +3,7 @@
 //! Layout, 8-byte aligned:
 //!
 //! ```text
-//! 0      8 stamp of a plain value or tombstone | pointer to the boxed payload of a rich value
+//! 0      8 stamp of a plain value or tombstone
 //! 8      4 value length
 //! 12     2 key length (unless LONG_KEY)
 //! 14     1 flags and slack
@@ -11,7 +11,7 @@
 //! 16     4 key length, only with LONG_KEY
 //!        n key
 //!       16 deadline register: its stamp, its deadline; only with DEADLINE
-//!        n value
+//!        n value; of a rich entry: its payload, aligned to 8
 //! ```
 //!
 //! The key never moves while the allocation stays. The register follows it so that the key compared and the deadline
@@ -24,6 +24,7 @@
 //! The entry must not know what a rich value is, nor what stamps and deadlines mean. Copying to overwrite: once. No
 //! allocation unless the class changes.
 
+use super::prefetch::prefetch;
 use std::{
     alloc::{Layout, alloc, dealloc, handle_alloc_error},
     fmt,
@@ -34,6 +35,9 @@ use std::{
 
 /// The deadline of a register that was written to say "no deadline": such a register must still win or lose merges.
 pub const NO_DEADLINE_MS: u64 = u64::MAX;
+
+/// What [`Entry::prefetch`] asks for: all of a short key with a value of 64 bytes, or most of its payload.
+const PREFETCHED_BYTES: usize = 176;
 
 const HEADER_BYTES: usize = 16;
 const LONG_LENGTH_BYTES: usize = 4;
@@ -49,7 +53,8 @@ const SLACK_SHIFT: u32 = 4;
 /// Classes by which an allocation may exceed what is needed: three of the four steps of a doubling.
 const SLACK_MAX: u32 = 3;
 
-/// An owning pointer to a key and its value: a plain string, a tombstone, or a boxed `R`.
+/// An owning pointer to a key and its value: a plain string, a tombstone, or an `R`. They lie together because what
+/// is asked for together should arrive together: behind a pointer of its own an `R` cost a third wait for memory.
 ///
 /// Keys and values hold up to `u32::MAX` bytes; more is a bug of the caller and asserted. `Option<Entry>` takes 8
 /// bytes too.
@@ -80,22 +85,15 @@ pub enum View<'a, R> {
 }
 
 #[repr(C)]
-struct Header<R> {
-    word: Word<R>,
+struct Header {
+    stamp: u64,
     value_len: u32,
     key_len: u16,
     kind: u8,
     access: u8,
 }
 
-/// The payload if the kind has RICH, else the stamp.
-#[repr(C)]
-union Word<R> {
-    stamp: u64,
-    payload: NonNull<R>,
-}
-
-const _: () = assert!(size_of::<Header<u8>>() == HEADER_BYTES && align_of::<Header<u8>>() == ALIGN);
+const _: () = assert!(size_of::<Header>() == HEADER_BYTES && align_of::<Header>() == ALIGN);
 const _: () = assert!(size_of::<Option<Entry<u8>>>() == 8);
 
 // SAFETY: an entry owns its allocation and its payload alone, like a Box<R>.
@@ -107,37 +105,31 @@ impl<R> Entry<R> {
     /// A string, with its deadline register `(stamp, deadline_ms)` if that was ever written.
     pub fn plain(key: &[u8], value: &[u8], stamp: u64, deadline: Option<(u64, u64)>) -> Self {
         let shape = Shape::new(key.len(), deadline.is_some(), value.len());
-        let mut entry = Self::allocate(key, shape, Word { stamp }, shape.flags());
+        let mut entry = Self::allocate(key, shape, stamp);
         entry.write_register(deadline);
         entry.write_value(value);
         entry
     }
 
     /// Any other value.
-    pub fn rich(key: &[u8], payload: Box<R>) -> Self {
-        let shape = Shape::new(key.len(), false, 0);
-        Self::allocate(key, shape, Word { payload: leak(payload) }, shape.flags() | RICH)
+    pub fn rich(key: &[u8], payload: R) -> Self {
+        let padding = padding_after(Shape::new(key.len(), false, 0).register_at());
+        let mut entry = Self::allocate(key, Shape::new(key.len(), false, padding + size_of::<R>()), 0);
+        entry.put_payload(payload);
+        entry
     }
 
     /// A deleted key.
     pub fn tombstone(key: &[u8], stamp: u64) -> Self {
-        let shape = Shape::new(key.len(), false, 0);
-        Self::allocate(key, shape, Word { stamp }, shape.flags() | TOMBSTONE)
+        let mut entry = Self::allocate(key, Shape::new(key.len(), false, 0), stamp);
+        entry.header_mut().kind |= TOMBSTONE;
+        entry
     }
 
-    /// Asks for the entry's first two cache lines without waiting for them: its key, and the front of a plain value.
+    /// Asks for the entry without waiting for it: its key, and a payload or the front of a value.
     #[inline]
     pub fn prefetch(&self) {
-        #[cfg(target_arch = "x86_64")]
-        {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            let at = self.at.as_ptr().cast::<i8>();
-            // SAFETY: a prefetch reads nothing and faults on no address.
-            unsafe {
-                _mm_prefetch::<_MM_HINT_T0>(at);
-                _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(64));
-            }
-        }
+        prefetch(self.at.as_ptr(), PREFETCHED_BYTES);
     }
 
     /// The key.
@@ -154,26 +146,24 @@ impl<R> Entry<R> {
         if header.kind & (RICH | TOMBSTONE) == 0 {
             let (value_at, deadline) = self.value_at_and_register();
             let value = self.bytes(value_at, header.value_len as usize);
-            // SAFETY: neither rich nor tombstone: the word is a stamp.
-            View::Plain { stamp: unsafe { header.word.stamp }, value, deadline }
+            View::Plain { stamp: header.stamp, value, deadline }
         } else if header.kind & RICH != 0 {
-            // SAFETY: with RICH the word is the payload, which this entry owns; it lives as long as `&self`.
-            View::Rich(unsafe { header.word.payload.as_ref() })
+            // SAFETY: with RICH an initialised payload lies there, aligned, and lives as long as `&self`.
+            View::Rich(unsafe { self.payload_at().as_ref() })
         } else {
-            // SAFETY: not rich: the word is a stamp.
-            View::Tombstone { stamp: unsafe { header.word.stamp } }
+            View::Tombstone { stamp: header.stamp }
         }
     }
 
     /// The payload of a rich entry.
     #[inline]
     pub fn rich_mut(&mut self) -> Option<&mut R> {
-        // SAFETY: with RICH the word is the payload, owned by this entry, and `&mut self` makes the borrow unique.
-        self.is_rich().then(|| unsafe { self.header_mut().word.payload.as_mut() })
+        // SAFETY: with RICH an initialised payload lies there, aligned, and `&mut self` makes the borrow unique.
+        self.is_rich().then(|| unsafe { self.payload_at().as_mut() })
     }
 
     /// Takes the payload out of a rich entry and frees the rest; gives other entries back.
-    pub fn take_rich(mut self) -> Result<Box<R>, Self> {
+    pub fn take_rich(mut self) -> Result<R, Self> {
         self.detach_payload().ok_or(self)
     }
 
@@ -193,8 +183,7 @@ impl<R> Entry<R> {
     #[inline]
     pub fn stamp(&self) -> u64 {
         assert!(!self.is_rich(), "a rich entry keeps its stamps in its payload");
-        // SAFETY: not rich: the word is a stamp.
-        unsafe { self.header().word.stamp }
+        self.header().stamp
     }
 
     /// The deadline register `(stamp, deadline_ms)` of a string, None if it was never written. None for the others.
@@ -218,7 +207,7 @@ impl<R> Entry<R> {
             _payload = self.detach_payload();
             self.reshape(deadline.is_some(), value.len(), 0);
         }
-        self.header_mut().word.stamp = stamp;
+        self.header_mut().stamp = stamp;
         self.write_register(deadline);
         self.write_value(value);
     }
@@ -229,16 +218,16 @@ impl<R> Entry<R> {
         self.reshape(false, 0, 0);
         let header = self.header_mut();
         header.kind |= TOMBSTONE;
-        header.word.stamp = stamp;
+        header.stamp = stamp;
     }
 
     /// Makes this a rich entry, whatever it was before (an earlier payload is dropped).
-    pub fn set_rich(&mut self, payload: Box<R>) {
+    pub fn set_rich(&mut self, payload: R) {
         let _old = self.detach_payload();
-        self.reshape(false, 0, 0);
-        let header = self.header_mut();
-        header.kind |= RICH;
-        header.word.payload = leak(payload);
+        // Room for the payload wherever the key ends.
+        let padding = padding_after(self.shape().register_at());
+        self.reshape(false, padding + size_of::<R>(), 0);
+        self.put_payload(payload);
     }
 
     /// A string's bytes, to be changed in place.
@@ -268,7 +257,7 @@ impl<R> Entry<R> {
     /// Replaces the stamp of a string or tombstone.
     pub fn set_stamp(&mut self, stamp: u64) {
         assert!(!self.is_rich(), "a rich entry keeps its stamps in its payload");
-        self.header_mut().word.stamp = stamp;
+        self.header_mut().stamp = stamp;
     }
 
     /// Replaces, adds or removes the deadline register of a string.
@@ -293,7 +282,7 @@ impl<R> Entry<R> {
         self.header_mut().access = access;
     }
 
-    /// Bytes allocated for the entry, without the box of a payload and what that owns.
+    /// Bytes allocated for the entry, without what a payload owns.
     pub fn heap_bytes(&self) -> usize {
         class_bytes(self.class())
     }
@@ -303,15 +292,15 @@ impl<R> Entry<R> {
     }
 
     #[inline]
-    fn header(&self) -> &Header<R> {
+    fn header(&self) -> &Header {
         // SAFETY: the allocation begins with an initialised, aligned header from `allocate` on until drop.
-        unsafe { self.at.cast::<Header<R>>().as_ref() }
+        unsafe { self.at.cast::<Header>().as_ref() }
     }
 
     #[inline]
-    fn header_mut(&mut self) -> &mut Header<R> {
+    fn header_mut(&mut self) -> &mut Header {
         // SAFETY: as in `header`; `&mut self` makes the borrow unique.
-        unsafe { self.at.cast::<Header<R>>().as_mut() }
+        unsafe { self.at.cast::<Header>().as_mut() }
     }
 
     /// Offset and length of the key.
@@ -380,7 +369,7 @@ impl<R> Entry<R> {
 
     /// A new allocation of the smallest class that holds `shape`. Register and value are not initialised: the caller
     /// writes them before anything else happens.
-    fn allocate(key: &[u8], shape: Shape, word: Word<R>, kind: u8) -> Self {
+    fn allocate(key: &[u8], shape: Shape, stamp: u64) -> Self {
         let class = class_of(shape.total());
         let layout = layout_of(class);
         // SAFETY: no class has zero bytes.
@@ -388,16 +377,16 @@ impl<R> Entry<R> {
         let Some(at) = NonNull::new(at) else { handle_alloc_error(layout) };
         let is_long = shape.flags() & LONG_KEY != 0;
         let header = Header {
-            word,
+            stamp,
             value_len: shape.value_len as u32,
             key_len: if is_long { 0 } else { shape.key_len as u16 },
-            kind,
+            kind: shape.flags(),
             access: 0,
         };
         // SAFETY: the allocation has at least `shape.total()` bytes, which counts header, extension, key, register
         // and value at these offsets, and is aligned for a header. Nothing else refers to it yet.
         unsafe {
-            at.cast::<Header<R>>().write(header);
+            at.cast::<Header>().write(header);
             if is_long {
                 at.add(HEADER_BYTES).cast::<u32>().write(shape.key_len as u32);
             }
@@ -427,7 +416,7 @@ impl<R> Entry<R> {
 
     #[cold]
     fn reallocate(&mut self, new: Shape, keep: usize) {
-        let mut moved = Self::allocate(self.key(), new, Word { stamp: self.stamp() }, new.flags());
+        let mut moved = Self::allocate(self.key(), new, self.stamp());
         moved.set_access(self.access());
         let register = self.deadline();
         if new.has_register && register.is_some() {
@@ -441,17 +430,39 @@ impl<R> Entry<R> {
     }
 
     /// Leaves a tombstone without meaning where a payload was.
-    fn detach_payload(&mut self) -> Option<Box<R>> {
-        let header = self.header_mut();
-        if header.kind & RICH == 0 {
+    fn detach_payload(&mut self) -> Option<R> {
+        if !self.is_rich() {
             return None;
         }
-        // SAFETY: with RICH the word is the payload, leaked from a Box by `leak` and owned by this entry alone; the
-        // two lines below forget it.
-        let payload = unsafe { Box::from_raw(header.word.payload.as_ptr()) };
+        // SAFETY: with RICH an initialised payload lies there, aligned; the lines below forget it.
+        let payload = unsafe { self.payload_at().read() };
+        let header = self.header_mut();
         header.kind = header.kind & !RICH | TOMBSTONE;
-        header.word.stamp = 0;
+        header.stamp = 0;
         Some(payload)
+    }
+
+    /// Makes a string whose value is as long as padding and payload a rich entry.
+    fn put_payload(&mut self, payload: R) {
+        assert!(self.is_plain() && self.payload_offset() + size_of::<R>() <= self.shape().total());
+        // SAFETY: inside the allocation, as just seen, and aligned; nothing refers to it, and a string's bytes need no
+        // dropping.
+        unsafe { self.payload_at().write(payload) }
+        self.header_mut().kind |= RICH;
+    }
+
+    /// Where the payload of a rich entry lies: after the key, aligned.
+    #[inline]
+    fn payload_at(&self) -> NonNull<R> {
+        const { assert!(align_of::<R>() <= ALIGN, "allocations are aligned to 8") };
+        // SAFETY: `put_payload` checked that this lies inside the allocation.
+        unsafe { self.at.add(self.payload_offset()).cast() }
+    }
+
+    #[inline]
+    fn payload_offset(&self) -> usize {
+        let (key_at, key_len) = self.key_range();
+        (key_at + key_len).next_multiple_of(ALIGN)
     }
 }
 
@@ -475,8 +486,10 @@ impl<R> fmt::Debug for Entry<R> {
     }
 }
 
-fn leak<R>(payload: Box<R>) -> NonNull<R> {
-    NonNull::from(Box::leak(payload))
+/// Bytes from an offset to the next that is aligned.
+#[inline]
+fn padding_after(offset: usize) -> usize {
+    offset.next_multiple_of(ALIGN) - offset
 }
 
 /// What decides where everything lies.
@@ -507,8 +520,13 @@ impl Shape {
     }
 
     #[inline]
+    fn register_at(self) -> usize {
+        self.key_at() + self.key_len
+    }
+
+    #[inline]
     fn value_at(self) -> usize {
-        self.key_at() + self.key_len + if self.has_register { REGISTER_BYTES } else { 0 }
+        self.register_at() + if self.has_register { REGISTER_BYTES } else { 0 }
     }
 
     #[inline]
@@ -583,7 +601,7 @@ mod tests {
         assert_eq!(Plain::plain(&[1; 16], &[2; 64], 3, None).heap_bytes(), 96);
         assert_eq!(Plain::plain(&[1; 16], &[2; 64], 3, Some((4, 5))).heap_bytes(), 112);
         assert_eq!(Plain::tombstone(&[1; 16], 3).heap_bytes(), 32);
-        assert_eq!(Entry::rich(&[1; 16], Box::new(7)).heap_bytes(), 32);
+        assert_eq!(Entry::rich(&[1; 16], 7u64).heap_bytes(), 48);
     }
 
     #[test]
@@ -720,7 +738,7 @@ mod tests {
                         model = Model::Tombstone;
                     }
                     Step::Rich => {
-                        entry.set_rich(Box::new(stamp));
+                        entry.set_rich(stamp);
                         model = Model::Rich(stamp);
                     }
                     other => {

@@ -4,4 +4,5 @@
 pub mod alloc;
 pub mod count;
 pub mod entry;
+pub mod prefetch;
 pub mod table;

@@ -128,6 +128,15 @@ impl Hash {
         }
     }
 
+    /// Asks for the memory of the field with this hash, without waiting for it. A small hash is left alone.
+    pub fn prefetch(&self, hash: u64) {
+        if let Fields::Large(table) = &self.fields
+            && let Some(field) = table.find(hash, |_| true)
+        {
+            field.prefetch();
+        }
+    }
+
     /// Every packed cell, deleted ones included.
     pub fn iter(&self) -> impl Iterator<Item = &Field> {
         let (list, table) = match &self.fields {
@@ -471,7 +480,7 @@ fn pack(name: &[u8], cell: Cell) -> Field {
     match (&cell.value, cell.is_register()) {
         (Some(value), true) => Entry::plain(name, value, cell.stamp.raw(), None),
         (None, true) => Entry::tombstone(name, cell.stamp.raw()),
-        _ => Entry::rich(name, Box::new(cell)),
+        _ => Entry::rich(name, cell),
     }
 }
 
@@ -481,7 +490,7 @@ fn pack_into(field: &mut Field, cell: Cell) {
         (None, true) => field.set_tombstone(cell.stamp.raw()),
         _ => match field.rich_mut() {
             Some(known) => *known = cell,
-            None => field.set_rich(Box::new(cell)),
+            None => field.set_rich(cell),
         },
     }
 }

@@ -1,9 +1,11 @@
 //! The Redis protocol as bytes: requests in, replies out. Knows no command, no socket and no clock.
 //!
-//! Reading order: `parse` (the command stream a client sends, parsed in place), `write` (replies, RESP2 and RESP3),
+//! Reading order: `parse` (the command stream a client sends, parsed in place), `scout` (a look ahead at its keys),
+//! `write` (replies, RESP2 and RESP3),
 //! `value` (replies read back: by tests, and by links where we are the client).
 
 pub mod parse;
+pub mod scout;
 pub mod value;
 pub mod write;
 

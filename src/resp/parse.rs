@@ -424,7 +424,7 @@ impl Parser {
 /// caller to the careful reader, which also names what is wrong. Six bytes are always there for a whole argument:
 /// the shortest is `$0\r\n\r\n`.
 #[inline(always)]
-fn short_length(buf: &[u8], at: usize) -> Option<(usize, usize)> {
+pub(super) fn short_length(buf: &[u8], at: usize) -> Option<(usize, usize)> {
     let head: &[u8; 6] = buf.get(at..)?.first_chunk()?;
     if head[0] != b'$' {
         return None;

@@ -17,6 +17,14 @@ pub(crate) const BUFFER_COUNT: u16 = 512;
 /// Size of one buffer: a whole pipeline of small commands, and few completions for a large value.
 pub(crate) const BUFFER_BYTES: usize = 16 * 1024;
 
+/// So many buffers are lent at first; each time the kernel finds none, as many again as are lent. The kernel takes
+/// them in turn, so those that are lent are what the caches must hold.
+const WINDOW: u16 = 64;
+
+/// From one buffer to the next: a cache line more than a buffer, or the fronts of all would compete for the same
+/// places in the caches.
+const GAP: usize = 64;
+
 /// The only buffer group of a ring.
 pub(crate) const BUFFER_GROUP: u16 = 0;
 
@@ -30,6 +38,8 @@ pub(crate) struct Buffers {
     bytes: usize,
     /// Our end of the descriptor ring; the kernel sees it after `publish`.
     tail: u16,
+    /// So many are lent or were filled and not given back; those after them wait to be needed.
+    window: u16,
 }
 
 impl Buffers {
@@ -39,17 +49,28 @@ impl Buffers {
         assert!(count.is_power_of_two(), "{count} buffers, but the kernel wants a power of two");
         let entries = allocate(entries_layout(count)).cast();
         let memory = allocate(memory_layout(count, bytes));
-        let mut buffers = Self { entries, memory, count, bytes, tail: 0 };
+        let mut buffers = Self { entries, memory, count, bytes, tail: 0, window: 0 };
         // SAFETY: the descriptor ring is page aligned, holds `count` entries and lives as long as `buffers`, which
         // the caller drops after the ring.
         unsafe {
             ring.submitter().register_buf_ring_with_flags(entries.as_ptr() as u64, count, BUFFER_GROUP, 0)?;
         }
-        for buffer in 0..count {
-            buffers.give_back(buffer);
-        }
+        buffers.widen(WINDOW);
         buffers.publish();
         Ok(buffers)
+    }
+
+    /// The kernel found no buffer: lends more, if there are any.
+    pub(crate) fn starved(&mut self) {
+        self.widen(self.window);
+    }
+
+    fn widen(&mut self, by: u16) {
+        let from = self.window;
+        self.window = from.saturating_add(by).min(self.count);
+        for buffer in from..self.window {
+            self.give_back(buffer);
+        }
     }
 
     /// The first `len` bytes of a buffer that a completion named and that has not been given back.
@@ -57,7 +78,7 @@ impl Buffers {
         assert!(buffer < self.count && len <= self.bytes, "kernel named buffer {buffer} with {len} bytes");
         // SAFETY: in bounds by the line above; the memory was zeroed at allocation, so it is initialised; the kernel
         // does not write to a buffer between its completion and our giving it back, which needs `&mut self`.
-        unsafe { std::slice::from_raw_parts(self.memory.as_ptr().add(usize::from(buffer) * self.bytes), len) }
+        unsafe { std::slice::from_raw_parts(self.memory.as_ptr().add(usize::from(buffer) * (self.bytes + GAP)), len) }
     }
 
     /// Lends a buffer to the kernel again, once [`Buffers::publish`] is called.
@@ -68,7 +89,7 @@ impl Buffers {
         // overlaps its reserved field, alone.
         unsafe {
             let entry = &mut *self.entries.as_ptr().add(slot);
-            entry.set_addr(self.memory.as_ptr().add(usize::from(buffer) * self.bytes) as u64);
+            entry.set_addr(self.memory.as_ptr().add(usize::from(buffer) * (self.bytes + GAP)) as u64);
             entry.set_len(self.bytes as u32);
             entry.set_bid(buffer);
         }
@@ -103,7 +124,7 @@ fn entries_layout(count: u16) -> Layout {
 }
 
 fn memory_layout(count: u16, bytes: usize) -> Layout {
-    Layout::from_size_align(usize::from(count) * bytes, PAGE).expect("a page is a power of two")
+    Layout::from_size_align(usize::from(count) * (bytes + GAP), PAGE).expect("a page is a power of two")
 }
 
 fn allocate(layout: Layout) -> NonNull<u8> {

@@ -120,6 +120,23 @@ impl Net {
 
     // ---- receiving
 
+    /// Shows the core what the completions from `from` on will bring, as many as it wants to see at once. Answers how
+    /// far it has seen, which is beyond `from`.
+    pub(crate) fn foresee<C: Core>(&self, core: &mut C, completions: &[Completion], from: usize) -> usize {
+        let mut end = from;
+        for done in &completions[from..] {
+            end += 1;
+            if let (Op::Receive, Some(buffer)) = (done.token.op, done.buffer())
+                && done.result > 0
+                && !core.foresee(ConnId(done.token.number), self.ring.buffers.filled(buffer, done.result as usize))
+            {
+                break;
+            }
+        }
+        core.foreseen();
+        end
+    }
+
     /// Bytes, the end of the stream, or the end of a multishot receive. While `hold` is set it is only kept.
     pub(crate) fn received<C: Core>(&mut self, core: &mut C, done: Completion, hold: bool, now: Now) {
         if hold {
@@ -202,7 +219,8 @@ impl Net {
     /// Arms the connections that found no buffer. Called when this round's buffers are back.
     pub(crate) fn rearm_starved(&mut self) {
         // While completions are held their buffers are out: arming now would fail again at once.
-        if self.held.is_empty() {
+        if self.held.is_empty() && !self.out_of_buffers.is_empty() {
+            self.ring.buffers.starved();
             for id in std::mem::take(&mut self.out_of_buffers) {
                 self.arm(id);
             }

@@ -161,7 +161,12 @@ impl<C: Core> Pump<C> {
         net.ring.drain(&mut self.completions);
         self.has_traffic = !self.completions.is_empty();
         self.patience.learn(self.completions.len() as u32);
-        for done in self.completions.drain(..) {
+        let mut foreseen = 0;
+        for at in 0..self.completions.len() {
+            if at == foreseen {
+                foreseen = net.foresee(core, &self.completions, at);
+            }
+            let done = self.completions[at];
             match done.token.op {
                 Op::Receive => net.received(core, done, self.is_held, *now),
                 Op::SendNow | Op::SendWait => net.send_ended(core, done, *now),
@@ -181,6 +186,7 @@ impl<C: Core> Pump<C> {
                 Op::Bell | Op::BellFailed | Op::Forgotten => {}
             }
         }
+        self.completions.clear();
         net.settle(core, *now);
     }
 

@@ -13,11 +13,12 @@ use super::buffers::{BUFFER_BYTES, BUFFER_GROUP, Buffers};
 use super::token::{Op, Token};
 use crate::base::ids::ShardId;
 
-/// Operations that fit before an enter is needed; more only cost an extra enter.
-const SUBMISSIONS: u32 = 1024;
+/// Operations that fit before an enter is needed; more only cost an extra enter. The queue is walked round and round,
+/// so it should stay in the nearest cache: 64 bytes each.
+const SUBMISSIONS: u32 = 256;
 
 /// Completions that fit before the kernel keeps them in a list of its own (slower, never lost).
-const COMPLETIONS: u32 = 4096;
+const COMPLETIONS: u32 = 2048;
 
 const ENTER_GETEVENTS: u32 = 1 << 0;
 const ENTER_EXT_ARG: u32 = 1 << 3;

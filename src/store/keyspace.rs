@@ -3,6 +3,7 @@
 //! `apply` joins one stamped effect into one key. A local write mints its stamp while the key is in hand and goes
 //! through the same door as a write that arrived from a peer.
 
+pub mod ahead;
 pub mod hot;
 pub mod weigh;
 
@@ -146,19 +147,6 @@ impl Keyspace {
     pub fn find(&self, db: Db, key: &KeyRef<'_>) -> Option<&Packed> {
         let tables = self.dbs[usize::from(db.0)].as_ref()?;
         tables[self.table_index(key.slot)].find(key.hash, |entry| entry.key() == key.bytes)
-    }
-
-    /// Asks for the memory of a key without waiting for it. Several keys asked for in a row arrive together, which
-    /// takes little longer than one: for commands with many keys, and for pipelines.
-    #[inline]
-    pub fn prefetch(&self, db: Db, key: &KeyRef<'_>) {
-        if let Some(tables) = self.dbs[usize::from(db.0)].as_ref() {
-            // The first entry with this hash tag is nearly always the one.
-            tables[self.table_index(key.slot)].find(key.hash, |entry| {
-                entry.prefetch();
-                true
-            });
-        }
     }
 
     /// The latest stamp a new write of this key must be above.
@@ -843,7 +831,7 @@ fn packed_deadline(state: &KeyState) -> Option<(u64, u64)> {
 
 fn pack(key: &[u8], state: KeyState) -> Packed {
     match &state.string.value {
-        _ if !is_packable(&state) => Entry::rich(key, Box::new(state)),
+        _ if !is_packable(&state) => Entry::rich(key, state),
         Some(value) => Entry::plain(key, value, state.string.stamp.raw(), packed_deadline(&state)),
         None => Entry::tombstone(key, state.clear.raw()),
     }
@@ -855,7 +843,7 @@ fn pack_into(entry: &mut Packed, state: KeyState) -> bool {
         return false;
     }
     match &state.string.value {
-        _ if !is_packable(&state) => entry.set_rich(Box::new(state)),
+        _ if !is_packable(&state) => entry.set_rich(state),
         Some(value) => entry.set_plain(value, state.string.stamp.raw(), packed_deadline(&state)),
         None => entry.set_tombstone(state.clear.raw()),
     }

@@ -11,7 +11,7 @@ use crate::base::ids::{ConnId, Db, ShardId};
 use crate::base::time::Now;
 use crate::command::args::Args;
 use crate::command::error::CommandError;
-use crate::command::spec::{GROWS, Join, NO_AUTH, Run, Spec, WRITE};
+use crate::command::spec::{CONTAINER, GROWS, Join, NO_AUTH, Run, Spec, WRITE};
 use crate::command::{Ctx, Handler, rename, scan};
 use crate::resp::parse::{Argv, Limits as ParseLimits, Parsed, Parser};
 use crate::resp::write::{Reply, Version};
@@ -110,7 +110,7 @@ impl Worker {
     }
 
     fn dispatch(&mut self, session: &mut Session, argv: &Argv, buf: &[u8], now: Now) -> Flow {
-        let Some((index, spec)) = self.row_of(argv, buf) else {
+        let Some((index, spec)) = self.row_again(argv, buf) else {
             self.refuse(session, &unknown_command(argv, buf));
             return Flow::Done;
         };
@@ -152,6 +152,21 @@ impl Worker {
             self.end_measuring(index, spec, started_us, Some(session), argv, buf, now);
         }
         flow
+    }
+
+    // The row of a command, which is often that of the command before.
+    #[inline]
+    fn row_again(&mut self, argv: &Argv, buf: &[u8]) -> Option<(usize, &'static Spec)> {
+        if let Some((_, spec)) = self.last_row
+            && !argv.is_empty()
+            && argv.get(0, buf).eq_ignore_ascii_case(spec.name.as_bytes())
+        {
+            return self.last_row;
+        }
+        let row = self.row_of(argv, buf);
+        // Containers are told apart by their arguments, and renamed commands go by other names.
+        self.last_row = row.filter(|(_, spec)| !spec.flags.has(CONTAINER) && self.config.rename_command.is_empty());
+        row
     }
 
     fn run(&mut self, session: &mut Session, spec: &'static Spec, argv: &Argv, buf: &[u8], now: Now) -> Flow {

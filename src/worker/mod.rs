@@ -8,6 +8,7 @@
 pub mod batch;
 pub mod control;
 mod dispatch;
+mod foresight;
 pub mod home;
 pub mod locks;
 mod peers;
@@ -26,9 +27,11 @@ use hashbrown::HashMap;
 use crate::base::ids::{ConnId, Db, ShardId};
 use crate::base::time::Now;
 use crate::command::Limits;
+use crate::command::spec::Spec;
 use crate::config::Config;
 use crate::merge::realm::Realm;
 use crate::shard::{Shard, ShardSettings};
+use crate::store::keyspace::ahead::{SOON_MAX, Soon};
 use batch::{Batch, Call, Message, Ticket, TxId};
 use control::{Answer, Ask, CommandStats, CoreStats, Gathering, Tell};
 use locks::Locks;
@@ -72,6 +75,10 @@ pub struct Worker {
     pub command_stats: Vec<CommandStats>,
     limits: Limits,
     scratch: Vec<u8>,
+    /// The row of the command that ran last, unless finding it takes more than its name.
+    last_row: Option<(usize, &'static Spec)>,
+    /// Keys that commands which have arrived will ask for.
+    soon: Vec<Soon>,
     next_client: u64,
     dirty: Vec<ConnId>,
     actions: Vec<Action>,
@@ -159,6 +166,8 @@ impl Worker {
             command_stats: vec![CommandStats::default(); crate::command::table::all().count()],
             limits: Limits::default(),
             scratch: Vec::new(),
+            last_row: None,
+            soon: Vec::with_capacity(SOON_MAX),
             next_client: 0,
             dirty: Vec::new(),
             actions: Vec::new(),
@@ -209,6 +218,7 @@ impl Worker {
             hash_listpack_value_bytes_max: config.hash_max_listpack_value as usize,
         };
         self.shard.set_drift_ms_max(config.max_clock_drift);
+        self.last_row = None;
         self.config = config;
         self.reconcile_peers();
     }
@@ -421,6 +431,21 @@ impl Core for Worker {
         self.drain_inbox(now);
     }
 
+    fn foresee(&mut self, conn: ConnId, bytes: &[u8]) -> bool {
+        if let Some(session) = self.sessions.get(conn)
+            && session.kind == Kind::Client
+            && session.input.is_empty()
+            && session.blocked.is_none()
+        {
+            self.note_keys(session.db, bytes);
+        }
+        self.soon.len() < SOON_MAX
+    }
+
+    fn foreseen(&mut self) {
+        self.fetch_noted();
+    }
+
     fn data(&mut self, conn: ConnId, bytes: &[u8], now: Now) {
         self.stats.net_in += bytes.len() as u64;
         let Some(mut session) = self.sessions.take(conn) else { return };
@@ -469,9 +494,14 @@ impl Core for Worker {
     }
 
     fn receive(&mut self, from: ShardId, batch: Batch, now: Now) {
-        for call in &batch.calls {
-            let command = &batch.arena[call.start as usize..(call.start + call.len) as usize];
-            self.run_call(from, call, command, now);
+        let mut ran = 0;
+        while ran < batch.calls.len() {
+            let end = self.fetch_calls(&batch, ran);
+            for call in &batch.calls[ran..end] {
+                let command = &batch.arena[call.start as usize..(call.start + call.len) as usize];
+                self.run_call(from, call, command, now);
+            }
+            ran = end;
         }
         for done in &batch.dones {
             let reply = &batch.arena[done.start as usize..(done.start + done.len) as usize];

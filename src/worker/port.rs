@@ -19,6 +19,16 @@ pub trait Core {
     /// A [`Action::Dial`] ended: connected as `conn`, or failed with a one-line reason.
     fn dialed(&mut self, dial: DialId, result: Result<(ConnId, Endpoint), String>, now: Now);
 
+    /// Bytes that [`Core::data`] will bring soon: a look at them gets the memory they need on its way. Decides nothing
+    /// and may be left out. False: enough has been seen, bring what was shown.
+    fn foresee(&mut self, conn: ConnId, bytes: &[u8]) -> bool {
+        let _ = (conn, bytes);
+        false
+    }
+
+    /// What was shown comes now.
+    fn foreseen(&mut self) {}
+
     /// Bytes arrived. They may be of any length and cut anywhere; the slice is only valid during the call. After a
     /// pause, what the kernel had handed over before it heard of it still comes.
     fn data(&mut self, conn: ConnId, bytes: &[u8], now: Now);
