@@ -29,6 +29,13 @@ pub enum PeerMessage {
         promise: Hlc,
         /// Deadlines before this Unix millisecond are final here.
         final_ms: u64,
+        /// The link whose master asked for it.
+        asked: Option<PeerId>,
+    },
+    /// A link's home to all shards: its master wants to know now what has been applied.
+    Acknowledge {
+        /// Which.
+        link: PeerId,
     },
     /// A core to all cores: what a member has applied, heard on a connection here.
     Heard {

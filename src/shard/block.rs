@@ -42,11 +42,13 @@ pub enum Kind {
     Heartbeat = 12,
     /// The members the sender knows.
     Members = 13,
+    /// The reader shall say at once what it has applied of what came before this.
+    Acknowledge = 14,
 }
 
 impl Kind {
     fn from_byte(byte: u8) -> Option<Self> {
-        const KINDS: [Kind; 13] = [
+        const KINDS: [Kind; 14] = [
             Kind::Dictionary,
             Kind::Records,
             Kind::Versions,
@@ -60,6 +62,7 @@ impl Kind {
             Kind::FullEnd,
             Kind::Heartbeat,
             Kind::Members,
+            Kind::Acknowledge,
         ];
         KINDS.get(usize::from(byte).checked_sub(1)?).copied()
     }

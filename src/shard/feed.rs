@@ -35,6 +35,8 @@ pub struct Feed {
     /// Partitions the reader has asked for.
     pulls: Vec<Partition>,
     full: Option<Full>,
+    /// Behind these positions the reader shall acknowledge: what was asked for first, and what was asked for since.
+    ask_behind: [Option<Position>; 2],
     /// Full merges sent, for INFO.
     pub full_merges: u64,
     /// Records sent, for INFO.
@@ -61,9 +63,17 @@ impl Feed {
             announced: false,
             pulls: Vec::new(),
             full: None,
+            ask_behind: [None; 2],
             full_merges: 0,
             records: 0,
         }
+    }
+
+    /// The reader shall acknowledge at once everything that has been logged by now, when it has been sent.
+    pub fn ask(&mut self, shard: &Shard) {
+        // One more at most waits behind the first, so that neither the first is put off nor the last forgotten.
+        let slot = usize::from(self.ask_behind[0].is_some());
+        self.ask_behind[slot] = Some(shard.backlog.end());
     }
 
     /// The reader has applied this.
@@ -124,6 +134,10 @@ impl Feed {
         }
         let start = out.len();
         self.stream(shard, out, bytes_max);
+        if self.ask_behind[0].is_some_and(|position| position <= self.cursor) {
+            self.ask_behind = [self.ask_behind[1].filter(|position| *position > self.cursor), None];
+            block::put(out, Kind::Acknowledge, |_| {});
+        }
         while out.len() - start < bytes_max && self.full_step(shard, out) {}
     }
 

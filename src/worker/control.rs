@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::base::ids::ShardId;
 use crate::config::Config;
+use crate::merge::stamp::Hlc;
 use crate::shard::Stats;
 
 /// Asked of another core; every core can be asked, itself included.
@@ -20,6 +21,8 @@ pub enum Ask {
     },
     /// Numbers for INFO.
     Figures,
+    /// WAIT: what has been written so far, and readers shall acknowledge it.
+    Written,
     /// CLIENT LIST of these.
     Clients(ClientFilter),
     /// CLIENT KILL of these; answers how many.
@@ -60,6 +63,8 @@ pub enum Answer {
     },
     /// Numbers for INFO.
     Figures(Box<Figures>),
+    /// By partition, this node's last write.
+    Written(Vec<(u8, Hlc)>),
     /// Lines of CLIENT LIST.
     Lines(String),
     /// How many.
@@ -258,6 +263,13 @@ pub enum Then {
     MemoryStats,
     /// ROLE.
     Role,
+    /// WAIT.
+    Wait {
+        /// For so many members.
+        wanted: usize,
+        /// For so long, on `Now::mono_us`.
+        until_us: u64,
+    },
     /// MULTIMASTER STATUS.
     MultimasterStatus,
     /// CLIENT LIST.

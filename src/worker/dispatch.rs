@@ -144,6 +144,7 @@ impl Worker {
         }
         self.stats.commands += 1;
         session.commands += 1;
+        session.has_written |= spec.flags.has(WRITE);
         let stats = &mut self.command_stats[index];
         stats.calls += 1;
         stats.failed += self.stats.errors - errors;
@@ -456,6 +457,13 @@ impl Worker {
                     _ => None,
                 });
                 Some(super::plan::pick(found.collect(), version, &mut self.shard.rng))
+            }
+            Then::Wait { wanted, until_us } => {
+                self.begin_wait(conn, place, wanted, until_us, gathering.answers, now).map(|count| {
+                    let mut out = Vec::new();
+                    Reply::new(&mut out, version).integer(count as i64);
+                    out
+                })
             }
             Then::Adopt => self.finish_config_set(conn, place, gathering.answers, version),
             then => Some(self.finish_home(then, gathering.answers, version, now)),

@@ -96,6 +96,7 @@ pub struct Worker {
     memory: MemoryUse,
     peers: peers::Peers,
     later: home::later::Later,
+    waits: home::wait::Waits,
     observed: home::observe::Observed,
     rewriting: Vec<(ConnId, u64)>,
     /// Which change of the configuration is in force.
@@ -184,6 +185,7 @@ impl Worker {
             memory: MemoryUse::default(),
             peers: peers::Peers::new(own, cores, first, end),
             later: home::later::Later::default(),
+            waits: home::wait::Waits::default(),
             observed: home::observe::Observed::default(),
             rewriting: Vec::new(),
             config_count: 0,
@@ -302,10 +304,11 @@ impl Worker {
     }
 
     fn drain_inbox(&mut self, now: Now) {
-        while !self.inbox.is_empty() {
+        while !self.inbox.is_empty() || self.waits.is_stale() {
             for message in std::mem::take(&mut self.inbox) {
                 self.message(self.id, message, now);
             }
+            self.serve_waits(now);
         }
     }
 
@@ -339,6 +342,7 @@ impl Worker {
                 Answer::Found { reply: out, keys: self.shard.keys.len(db) }
             }
             Ask::Figures => Answer::Figures(Box::new(self.figures(now))),
+            Ask::Written => Answer::Written(self.ask_for_acknowledgements()),
             Ask::Clients(filter) => Answer::Lines(self.client_lines(&filter, now)),
             Ask::Slowlog(ask) => self.answer_slowlog(ask),
             Ask::Configure { pairs, is_local } => self.set_config(&pairs, is_local),
@@ -519,6 +523,7 @@ impl Core for Worker {
         }
         self.shard.promise(now);
         self.run_later(now);
+        self.serve_waits(now);
         self.check_clients(now);
         self.tick_peers(now);
         self.tick_saving(now);
@@ -540,7 +545,7 @@ impl Core for Worker {
 
     fn wake_at_us(&self) -> u64 {
         let pause_us = self.pause.map_or(u64::MAX, |(until_us, _)| until_us);
-        pause_us.min(self.peers_wake_at_us()).min(self.later.next_us())
+        pause_us.min(self.peers_wake_at_us()).min(self.later.next_us()).min(self.waits.next_us())
     }
 
     fn take_dirty(&mut self, into: &mut Vec<ConnId>) {

@@ -46,6 +46,8 @@ pub struct Session {
     pub library: (String, String),
     /// CLIENT REPLY.
     pub replies: Replies,
+    /// It has sent a command that writes: WAIT waits for something.
+    pub has_written: bool,
     /// CLIENT NO-EVICT.
     pub no_evict: bool,
     /// CLIENT NO-TOUCH.
@@ -142,6 +144,7 @@ impl Session {
             name: String::new(),
             library: Default::default(),
             replies: Replies::On,
+            has_written: false,
             no_evict: false,
             no_touch: false,
             since: now,

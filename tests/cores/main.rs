@@ -2,5 +2,6 @@
 
 mod isolation;
 mod keyspace;
+mod links;
 #[allow(unreachable_pub, reason = "shared by the modules of this program")]
 mod world;

@@ -140,6 +140,36 @@ impl World {
         at
     }
 
+    /// Nodes of so many cores each, every one a master of every other, linked.
+    pub fn mesh(seed: u64, cores: &[usize]) -> Self {
+        let mut world = Self::new(seed);
+        for (at, &count) in cores.iter().enumerate() {
+            let others = (0..cores.len()).filter(|&other| other != at);
+            let replicaof = others.map(|other| ("127.0.0.1".to_owned(), 7000 + other as u16)).collect();
+            let config =
+                Config { multi_master: true, active_replica: true, replicaof, databases: 3, ..Config::default() };
+            world.add(count, config);
+        }
+        let clients: Vec<ClientId> = (0..cores.len()).map(|at| world.connect(at, 0)).collect();
+        let up = format!("connected_masters:{}", cores.len() - 1);
+        for client in clients {
+            world.eventually("all links are up", |world| world.text(client, "INFO replication").contains(&up));
+        }
+        world
+    }
+
+    /// Asks again and again until it is so.
+    #[track_caller]
+    pub fn eventually(&mut self, what: &str, mut is_so: impl FnMut(&mut Self) -> bool) {
+        for _ in 0..1000 {
+            if is_so(self) {
+                return;
+            }
+            self.pass_ms(10);
+        }
+        panic!("never: {what}");
+    }
+
     /// A client connected to a core.
     pub fn connect(&mut self, node: usize, core: usize) -> ClientId {
         let client = self.clients.len();
@@ -201,6 +231,14 @@ impl World {
             (0..64).for_each(|_| self.step());
         }
         panic!("never: {what}");
+    }
+
+    /// Lets time pass, with steps in between.
+    pub fn pass_ms(&mut self, ms: u64) {
+        let until_us = self.now.mono_us + ms * 1000;
+        while self.now.mono_us < until_us {
+            self.step();
+        }
     }
 
     /// One core of one node does one thing.

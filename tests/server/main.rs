@@ -6,6 +6,7 @@ mod connection;
 mod info;
 mod isolation;
 mod limits;
+mod links;
 #[allow(unreachable_pub, reason = "shared by the modules of this program")]
 mod node;
 mod table;

@@ -1,4 +1,4 @@
-//! Replies that wait for time: DEBUG SLEEP, WAIT.
+//! Replies that wait for time: DEBUG SLEEP.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

@@ -3,7 +3,7 @@
 //! Reading order: this file (which command is where), then `connection`, `client`, `info`, `config`, `server`,
 //! `peers` (what concerns other nodes), `command_docs`; `limits` (who may connect and stay), `observe` (counting and
 //! timing), `later` (replies that wait for time),
-//! `rename` (`rename-command`).
+//! `wait` (replies that wait for members), `rename` (`rename-command`).
 
 mod acl;
 mod client;
@@ -19,6 +19,7 @@ mod rename;
 pub mod sections;
 mod server;
 mod slowlog;
+pub mod wait;
 
 use super::Worker;
 use super::control::{Answer, Ask, Gathering, Then};
@@ -81,7 +82,7 @@ impl Worker {
             Home::Module => server::module(args, reply),
             Home::Monitor => Err(CommandError::Text("ERR MONITOR is not supported: use SLOWLOG or a proxy")),
             Home::Role => self.role(session),
-            Home::Wait => self.wait(session, args, now),
+            Home::Wait => self.wait(session, args, reply, now),
             Home::Tutti => self.accept_feed(session, args, reply, now),
             Home::Replicaof | Home::Replconf | Home::Multimaster => self.peer_command(session, home, args, reply, now),
         }
@@ -125,7 +126,7 @@ impl Worker {
             Then::Ok => reply.ok(),
             Then::Role => self.finish_role(answers, &mut reply),
             Then::MultimasterStatus => self.finish_multimaster_status(answers, &mut reply),
-            Then::Pick | Then::Adopt => reply.error("ERR internal error: joined elsewhere"),
+            Then::Pick | Then::Wait { .. } | Then::Adopt => reply.error("ERR internal error: joined elsewhere"),
         }
         if out.first() == Some(&b'-') {
             let text = String::from_utf8_lossy(&out[1..]).into_owned();

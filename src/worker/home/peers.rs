@@ -1,4 +1,4 @@
-//! What concerns other nodes: REPLICAOF, ROLE, WAIT, MULTIMASTER and the links' handshake; INFO replication and keydb.
+//! What concerns other nodes: REPLICAOF, ROLE, MULTIMASTER and the links' handshake; INFO replication and keydb.
 
 use std::sync::Arc;
 
@@ -154,24 +154,6 @@ impl Worker {
             reply.text(figures.map_or("connect", |figures| figures.state));
             reply.integer(if figures.is_some_and(is_up) { 0 } else { -1 });
         }
-    }
-
-    /// WAIT numreplicas timeout: what is written here is on its way to every connected reader at once; the count is
-    /// that of readers connected when the time is over.
-    pub(super) fn wait(&mut self, session: &mut Session, args: &mut Args<'_>, now: Now) -> Result<(), CommandError> {
-        let wanted = args.integer()?;
-        let timeout_ms =
-            parse_i64(args.next()?).ok_or(CommandError::Text("ERR timeout is not an integer or out of range"))?;
-        if timeout_ms < 0 {
-            return Err(CommandError::Text("ERR timeout is negative"));
-        }
-        let at_us = match (wanted, timeout_ms) {
-            (..=0, _) => now.mono_us,
-            (_, 0) => u64::MAX,
-            (_, ms) => now.mono_us.saturating_add((ms as u64).saturating_mul(1000)),
-        };
-        self.reply_later(session, at_us, b":0\r\n".to_vec());
-        Ok(())
     }
 
     /// INFO replication in KeyDB's shape, and per link what KeyDB does not say.

@@ -16,10 +16,14 @@ impl Worker {
     /// A message about links or feeds from another core (or this one).
     pub(in super::super) fn peer_message(&mut self, from: ShardId, message: PeerMessage, now: Now) {
         match message {
-            PeerMessage::Published { entries, promise, final_ms } => {
+            PeerMessage::Published { entries, promise, final_ms, asked } => {
                 self.peers.roster.published(usize::from(from.0), &entries, promise, final_ms);
                 self.settle_stability();
+                if let Some(link) = asked.filter(|link| link.home == self.id) {
+                    self.say_applied(link.conn);
+                }
             }
+            PeerMessage::Acknowledge { link } => self.publish(Some(link), now),
             PeerMessage::Heard { node, entries, promise, final_ms, feed } => {
                 self.heard(node, &entries, promise, final_ms, feed);
             }
@@ -110,6 +114,7 @@ impl Worker {
 
     pub(super) fn heard(&mut self, node: Uuid, entries: &[Entry], promise: Hlc, final_ms: u64, feed: Option<PeerId>) {
         self.peers.roster.heard(node, entries, promise, final_ms);
+        self.waits.note_heard();
         let (first, end) = self.shard.keys.partitions();
         let origins = &self.node.realm.origins;
         let mine = |partition: u8| (first..end).contains(&usize::from(partition));

@@ -12,6 +12,29 @@ impl Worker {
         self.peers.roster.others().len() + 1
     }
 
+    /// How many nodes we are connected with now.
+    pub(in super::super) fn connected_nodes(&self) -> usize {
+        let nodes: BTreeSet<Uuid> = self.peers.connected.iter().map(|origin| origin.node).collect();
+        nodes.len()
+    }
+
+    /// How many other members have said that they have applied all these writes of this node.
+    pub(in super::super) fn members_that_have(&self, written: &[(u8, Hlc)]) -> usize {
+        let has =
+            |row: &Row, &(partition, hlc): &(u8, Hlc)| row.versions.get(OriginIdx::OWN, usize::from(partition)) >= hlc;
+        self.peers.roster.others().iter().filter(|row| written.iter().all(|write| has(row, write))).count()
+    }
+
+    /// What this shard's writes are up to, by partition; every reader is asked to acknowledge them now.
+    pub(in super::super) fn ask_for_acknowledgements(&mut self) -> Vec<(u8, Hlc)> {
+        for served in &mut self.peers.feeds {
+            served.feed.ask(&self.shard);
+        }
+        let (first, end) = self.shard.keys.partitions();
+        let written = (first..end).map(|at| (at as u8, self.shard.versions.get(OriginIdx::OWN, at)));
+        written.filter(|(_, hlc)| *hlc > Hlc::ZERO).collect()
+    }
+
     /// A line for each other member: who, and how many writes' worth of versions it has acknowledged.
     pub(in super::super) fn member_rows(&self) -> Vec<String> {
         let own = self.peers.roster.own();

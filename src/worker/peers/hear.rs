@@ -146,6 +146,8 @@ impl Worker {
                 self.deal(id, kind, payload, now)?;
             }
             Kind::Heartbeat => {}
+            // Behind the records that came before it, shard by shard.
+            Kind::Acknowledge => self.broadcast(|| PeerMessage::Acknowledge { link: id }),
         }
         Some(())
     }

@@ -203,7 +203,7 @@ impl Worker {
         self.dial_masters(now);
         if now.mono_us >= self.peers.next_publish_us {
             self.peers.next_publish_us = now.mono_us + PUBLISH_US;
-            self.publish(now);
+            self.publish(None, now);
             self.count_unknown();
             self.check_health(now);
             self.say_news(now);
@@ -226,7 +226,7 @@ impl Worker {
         }
     }
 
-    fn publish(&mut self, now: Now) {
+    fn publish(&mut self, asked: Option<PeerId>, now: Now) {
         let promise = self.shard.promise(now);
         let mut entries = Vec::new();
         for (origin, partition, hlc) in self.shard.versions.all() {
@@ -235,7 +235,7 @@ impl Worker {
             }
         }
         let final_ms = self.shard.final_ms();
-        self.broadcast(|| PeerMessage::Published { entries: entries.clone(), promise, final_ms });
+        self.broadcast(|| PeerMessage::Published { entries: entries.clone(), promise, final_ms, asked });
     }
 
     fn check_health(&mut self, now: Now) {

@@ -64,6 +64,20 @@ impl Worker {
         }
     }
 
+    /// Tells one connection what we have applied, without waiting for the next round of news.
+    pub(super) fn say_applied(&mut self, id: ConnId) {
+        let Some(mut conn) = self.peers.conns.remove(&id) else { return };
+        if let Some(mut output) = self.sessions.get_mut(id).map(|session| std::mem::take(&mut session.output)) {
+            self.say_dictionary(&mut conn, &mut output);
+            self.say_row(&mut conn, None, &mut output, false);
+            if let Some(session) = self.sessions.get_mut(id) {
+                session.output = output;
+            }
+            self.dirty_if_output(id);
+        }
+        self.peers.conns.insert(id, conn);
+    }
+
     // Appends a member's news (ours: `None`); with `always`, also when only its promise has grown.
     pub(super) fn say_row(&mut self, conn: &mut Conn, member: Option<usize>, out: &mut Vec<u8>, always: bool) {
         let roster = &self.peers.roster;
