@@ -2,12 +2,13 @@
 //!
 //! Reading order: [`Config`] below, `values` (kinds of value), `options` and `noted` (the table), `option` (what a row
 //! says), `several` (options of several words), `load` (lines to `Config`), `args` (the command line), `get_set` and
-//! `rewrite` (the CONFIG command). No I/O happens here: files come in and go out as bytes, so that every path can be
+//! `rewrite` (the CONFIG command), `masters` (REPLICAOF). No I/O happens here: files come in and go out as bytes, so that every path can be
 //! tested without one.
 
 pub mod args;
 pub mod get_set;
 pub mod load;
+pub mod masters;
 mod noted;
 pub mod option;
 pub mod options;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::base::ids::ShardId;
 use crate::config::Config;
+use crate::config::masters::Masters;
 use crate::merge::stamp::Hlc;
 use crate::shard::Stats;
 
@@ -29,15 +30,40 @@ pub enum Ask {
     Kill(ClientFilter),
     /// SLOWLOG.
     Slowlog(SlowlogAsk),
-    /// CONFIG SET; only core 0 is asked, so that no two changes meet.
-    Configure {
+    /// CONFIG SET and REPLICAOF; only core 0 is asked, so that no two changes meet.
+    Configure(Change),
+    /// To be told, and to say when it was.
+    Tell(Tell),
+}
+
+/// A change of the configuration.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// CONFIG SET.
+    Set {
         /// Names and values.
         pairs: Arc<[(Vec<u8>, Vec<u8>)]>,
         /// The client is on this machine.
         is_local: bool,
     },
-    /// To be told, and to say when it was.
-    Tell(Tell),
+    /// REPLICAOF.
+    Masters(Masters),
+}
+
+/// What came of a change of the configuration.
+#[derive(Debug)]
+pub enum Configured {
+    /// It is in force on core 0, and all are to adopt it.
+    Changed {
+        /// Which change.
+        count: u64,
+        /// The result.
+        config: Arc<Config>,
+    },
+    /// There was nothing to change: what the client is told, as a status.
+    Already(&'static str),
+    /// The refusal, with its code word.
+    Refused(String),
 }
 
 /// What SLOWLOG wants of a core.
@@ -71,16 +97,14 @@ pub enum Answer {
     Count(usize),
     /// Entries of the slow log.
     Slow(Vec<SlowEntry>),
-    /// CONFIG SET: the change's number and the new configuration, or the refusal.
-    Configured(Result<(u64, Arc<Config>), String>),
+    /// What came of a change of the configuration.
+    Configured(Configured),
 }
 
 /// Told to every core.
 #[derive(Clone, Debug)]
 pub enum Tell {
-    /// The configuration changed.
-    Config(Arc<Config>),
-    /// The configuration changed by CONFIG SET; changes are numbered, because they may overtake each other.
+    /// The configuration changed; changes are numbered, because they may overtake each other.
     Adopt {
         /// Which change.
         count: u64,
@@ -280,7 +304,7 @@ pub enum Then {
     Count,
     /// `+OK` once all have answered.
     Ok,
-    /// CONFIG SET: core 0 has answered, and all cores are to be told.
+    /// CONFIG SET, REPLICAOF: core 0 has answered, and all cores are to be told.
     Adopt,
     /// CLIENT KILL in its new form (`:count`) or its old one (`+OK`).
     Kill {

@@ -465,7 +465,7 @@ impl Worker {
                     out
                 })
             }
-            Then::Adopt => self.finish_config_set(conn, place, gathering.answers, version),
+            Then::Adopt => self.finish_change(conn, place, gathering.answers, version),
             then => Some(self.finish_home(then, gathering.answers, version, now)),
         }
     }

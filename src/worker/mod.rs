@@ -345,7 +345,7 @@ impl Worker {
             Ask::Written => Answer::Written(self.ask_for_acknowledgements()),
             Ask::Clients(filter) => Answer::Lines(self.client_lines(&filter, now)),
             Ask::Slowlog(ask) => self.answer_slowlog(ask),
-            Ask::Configure { pairs, is_local } => self.set_config(&pairs, is_local),
+            Ask::Configure(change) => Answer::Configured(self.change_config(&change)),
             Ask::Tell(tell) => {
                 self.told(tell, now);
                 Answer::Count(0)
@@ -371,7 +371,6 @@ impl Worker {
 
     fn told(&mut self, tell: Tell, now: Now) {
         match tell {
-            Tell::Config(config) => self.configure(config),
             Tell::Adopt { count, config } => self.adopt(count, config),
             Tell::Pause { until_us, writes_only } => {
                 self.pause = (until_us > now.mono_us).then_some((until_us, writes_only));

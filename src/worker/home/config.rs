@@ -1,9 +1,9 @@
-//! CONFIG. Changes are made on core 0, so that no two of them meet, and reach every core before the client hears OK.
+//! CONFIG. Changes (REPLICAOF's too) are made on core 0, so that no two of them meet, and reach every core before the client hears OK.
 
 use std::sync::Arc;
 
 use super::super::Worker;
-use super::super::control::{Answer, Ask, Tell, Then};
+use super::super::control::{Answer, Ask, Change, Configured, Tell, Then};
 use super::super::port::Action;
 use super::super::session::{Blocked, Session};
 use super::{help, subcommand, unknown_subcommand};
@@ -11,6 +11,7 @@ use crate::base::ids::{ConnId, ShardId};
 use crate::base::time::Now;
 use crate::command::args::Args;
 use crate::command::error::CommandError;
+use crate::config::masters::Outcome;
 use crate::config::{Config, get_set};
 use crate::resp::write::{Reply, Version};
 
@@ -41,8 +42,7 @@ impl Worker {
                 while let (Some(name), Some(value)) = (args.next_if_any(), args.next_if_any()) {
                     pairs.push((name.to_vec(), value.to_vec()));
                 }
-                let ask = Ask::Configure { pairs: pairs.into(), is_local: session.endpoint.is_local };
-                self.ask_one(session, ShardId(0), ask, Then::Adopt);
+                self.ask_change(session, Change::Set { pairs: pairs.into(), is_local: session.endpoint.is_local });
             }
             "rewrite" => {
                 if self.config.config_file.is_empty() {
@@ -76,25 +76,41 @@ impl Worker {
         Ok(())
     }
 
-    /// CONFIG SET, on core 0: takes the change into force here and answers what the other cores are to adopt.
-    pub(in super::super) fn set_config(&mut self, pairs: &[(Vec<u8>, Vec<u8>)], is_local: bool) -> Answer {
-        let pairs: Vec<(&[u8], &[u8])> = pairs.iter().map(|(name, value)| (&name[..], &value[..])).collect();
-        match get_set::set(&self.config, &pairs, is_local) {
-            Err(refusal) => Answer::Configured(Err(refusal)),
-            Ok(changes) => {
-                for note in &changes.notes {
-                    tracing::info!("{}", note.text);
+    /// Asks core 0 for a change of the configuration; the client's reply comes when it is in force on every core.
+    pub(super) fn ask_change(&mut self, session: &mut Session, change: Change) {
+        self.ask_one(session, ShardId(0), Ask::Configure(change), Then::Adopt);
+    }
+
+    /// On core 0: takes a change into force here and answers what the other cores are to adopt.
+    pub(in super::super) fn change_config(&mut self, change: &Change) -> Configured {
+        let config = match change {
+            Change::Set { pairs, is_local } => {
+                let pairs: Vec<(&[u8], &[u8])> = pairs.iter().map(|(name, value)| (&name[..], &value[..])).collect();
+                match get_set::set(&self.config, &pairs, *is_local) {
+                    Err(refusal) => return Configured::Refused(format!("ERR {refusal}")),
+                    Ok(changes) => {
+                        changes.notes.iter().for_each(|note| tracing::info!("{}", note.text));
+                        if !changes.names.is_empty() {
+                            tracing::info!("CONFIG SET changed {}", changes.names.join(", "));
+                        }
+                        changes.config
+                    }
                 }
-                if !changes.names.is_empty() {
-                    tracing::info!("CONFIG SET changed {}", changes.names.join(", "));
-                }
-                let config = Arc::new(changes.config);
-                self.config_count += 1;
-                self.adopt(self.config_count, Arc::clone(&config));
-                self.act(Action::Reconfigured(Arc::clone(&config)));
-                Answer::Configured(Ok((self.config_count, config)))
             }
-        }
+            Change::Masters(masters) => match masters.change(&self.config) {
+                Outcome::Refused(text) => return Configured::Refused(text.into()),
+                Outcome::Already(text) => return Configured::Already(text),
+                Outcome::Changed(config) => {
+                    tracing::info!("REPLICAOF: {masters:?}");
+                    *config
+                }
+            },
+        };
+        let config = Arc::new(config);
+        self.config_count += 1;
+        self.adopt(self.config_count, Arc::clone(&config));
+        self.act(Action::Reconfigured(Arc::clone(&config)));
+        Configured::Changed { count: self.config_count, config }
     }
 
     /// Takes a configuration into force unless a later one already is.
@@ -106,7 +122,7 @@ impl Worker {
     }
 
     /// Core 0 has answered: tell everyone, or the client of the refusal. `None`: the reply comes later.
-    pub(in super::super) fn finish_config_set(
+    pub(in super::super) fn finish_change(
         &mut self,
         conn: ConnId,
         place: u64,
@@ -115,16 +131,16 @@ impl Worker {
     ) -> Option<Vec<u8>> {
         let mut out = Vec::new();
         match answers.into_iter().next() {
-            Some((_, Answer::Configured(Ok((count, config))))) => {
+            Some((_, Answer::Configured(Configured::Changed { count, config }))) => {
                 self.ask_all(conn, place, &Ask::Tell(Tell::Adopt { count, config }), Then::Ok);
                 return None;
             }
-            Some((_, Answer::Configured(Err(refusal)))) => {
-                let refusal = format!("ERR {refusal}");
-                self.count_error(&refusal);
-                Reply::new(&mut out, version).error(&refusal);
+            Some((_, Answer::Configured(Configured::Already(text)))) => Reply::new(&mut out, version).simple(text),
+            Some((_, Answer::Configured(Configured::Refused(text)))) => {
+                self.count_error(&text);
+                Reply::new(&mut out, version).error(&text);
             }
-            _ => Reply::new(&mut out, version).error("ERR internal error: no answer to CONFIG SET"),
+            _ => Reply::new(&mut out, version).error("ERR internal error: no answer to a change of the configuration"),
         }
         Some(out)
     }

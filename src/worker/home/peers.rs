@@ -1,9 +1,7 @@
 //! What concerns other nodes: REPLICAOF, ROLE, MULTIMASTER and the links' handshake; INFO replication and keydb.
 
-use std::sync::Arc;
-
 use super::super::Worker;
-use super::super::control::{Answer, Ask, Tell, Then};
+use super::super::control::{Answer, Ask, Change, Then};
 use super::super::session::Session;
 use super::info::{Lines, Sum};
 use super::{help, subcommand, unknown_subcommand};
@@ -13,6 +11,7 @@ use crate::base::time::Now;
 use crate::command::args::Args;
 use crate::command::error::CommandError;
 use crate::command::spec::Home;
+use crate::config::masters::Masters;
 use crate::peer::mesh::PeerFigures;
 use crate::resp::write::Reply;
 
@@ -30,7 +29,7 @@ impl Worker {
     ) -> Result<(), CommandError> {
         match home {
             Home::Tutti => self.accept_feed(session, args, reply, now),
-            Home::Replicaof => self.replicaof(args, reply),
+            Home::Replicaof => self.replicaof(session, args),
             Home::Multimaster => self.multimaster(session, args, reply),
             Home::Replconf => Err(CommandError::Text(
                 "ERR replication of Redis, Valkey and KeyDB is not supported yet: connect nodes of this server with \
@@ -65,39 +64,21 @@ impl Worker {
     }
 
     // KeyDB's forms: add a master (or replace the only one without multi-master), REMOVE one, NO ONE.
-    fn replicaof(&mut self, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<(), CommandError> {
+    fn replicaof(&mut self, session: &mut Session, args: &mut Args<'_>) -> Result<(), CommandError> {
         let words: Vec<&[u8]> = args.rest().collect();
-        let mut config = (*self.config).clone();
-        match words.as_slice() {
-            [no, one] if eq_ignore_case(no, "no") && eq_ignore_case(one, "one") => {
-                config.replicaof.clear();
-                reply.ok();
-            }
+        let change = match words.as_slice() {
+            [no, one] if eq_ignore_case(no, "no") && eq_ignore_case(one, "one") => Masters::NoOne,
             [remove, host, port] if eq_ignore_case(remove, "remove") => {
                 let (host, port) = master(host, port)?;
-                let is = |(known, known_port): &(String, u16)| known.eq_ignore_ascii_case(&host) && *known_port == port;
-                let Some(at) = config.replicaof.iter().position(is) else {
-                    return Err(CommandError::Text("ERR Master not found"));
-                };
-                config.replicaof.remove(at);
-                reply.ok();
+                Masters::Remove(host, port)
             }
             [host, port] => {
                 let (host, port) = master(host, port)?;
-                let is = |(known, known_port): &(String, u16)| known.eq_ignore_ascii_case(&host) && *known_port == port;
-                if config.replicaof.iter().any(is) {
-                    reply.simple("OK Already connected to specified master");
-                    return Ok(());
-                }
-                if !config.multi_master {
-                    config.replicaof.clear();
-                }
-                config.replicaof.push((host, port));
-                reply.ok();
+                Masters::Add(host, port)
             }
             _ => return Err(CommandError::Text("ERR Invalid arguments")),
-        }
-        self.tell_all(&Tell::Config(Arc::new(config)));
+        };
+        self.ask_change(session, Change::Masters(change));
         Ok(())
     }
 
@@ -274,7 +255,8 @@ fn up_or_down(up: bool) -> &'static str {
 }
 
 fn master(host: &[u8], port: &[u8]) -> Result<(String, u16), CommandError> {
-    let port = parse_i64(port).and_then(|port| u16::try_from(port).ok()).ok_or(CommandError::NotInteger)?;
-    let host = std::str::from_utf8(host).map_err(|_| CommandError::Text("ERR Invalid arguments"))?;
+    let port = parse_i64(port).and_then(|port| u16::try_from(port).ok());
+    let port = port.ok_or(CommandError::Text("ERR Invalid master port"))?;
+    let host = std::str::from_utf8(host).map_err(|_| CommandError::Text("ERR Invalid master host"))?;
     Ok((host.to_owned(), port))
 }
