@@ -2,27 +2,37 @@
 //!
 //! `apply` joins one stamped effect into one key. A local write mints its stamp while the key is in hand and goes
 //! through the same door as a write that arrived from a peer.
+//!
+//! Reading order: this file, `packing` (how a key is kept), `hot` (the door's two shortest ways), `flush`, `expiry`,
+//! `garbage` (what can be forgotten), `weigh` (what keys count for in digests), `ahead`.
 
 pub mod ahead;
+mod expiry;
+mod flush;
+mod garbage;
 pub mod hot;
+mod packing;
 pub mod weigh;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::counts::{Counts, Tally};
+use super::deadlines::{Deadlines, Due};
 use super::digests::Digests;
 use super::late::Late;
 use crate::base::ids::{Db, SLOTS_PER_PARTITION, Slot};
 use crate::base::rng::Rng;
 use crate::base::slot::slot_of;
-use crate::base::time::DeadlineMs;
-use crate::mem::entry::{Entry, NO_DEADLINE_MS, View};
+use crate::mem::entry::Entry;
 use crate::mem::table::ScanTable;
-use crate::merge::key::{Deadline, KeyState};
-use crate::merge::op::{Op, SetDeadline};
+use crate::merge::key::KeyState;
+use crate::merge::op::Op;
 use crate::merge::realm::Realm;
 use crate::merge::stamp::Stamp;
+use garbage::Garbage;
+use packing::{Change, apply_to_plain, change_entry, made, newest_of, pack, tally_of};
+pub use packing::{deadline_of, unpack};
 
 /// A key with what finding it needs, computed once per command.
 #[derive(Clone, Copy, Debug)]
@@ -59,14 +69,16 @@ pub struct Keyspace {
     /// The last deadline that counts as over in the digests.
     passed: Option<Due>,
     /// Deadlines in the future, and the keys they belong to. May name keys that are gone; checked when they fall due.
-    due: BTreeSet<Due>,
+    due: Deadlines,
     /// Deadlines that have passed of keys that are still kept because a late write could revive them.
     past: BTreeSet<Due>,
-    /// Of these, the ones that were before `final_ms` when they passed and are not known to be final yet: written by
+    /// None of `past` is later: a look at this spares nearly every look at them.
+    passed_ms: u64,
+    /// Of these, the ones that were before `final_from` when they passed and are not known to be final yet: written by
     /// slow clocks. Nearly always none.
     undecided: BTreeSet<Due>,
-    /// Deadlines before this Unix millisecond are final here; see [`Keyspace::final_ms`].
-    final_ms: u64,
+    /// Deadlines before this one are final here; see [`Keyspace::final_ms`].
+    final_from: Due,
     /// Per partition, keys that hold something to forget once it is stable. May name keys twice, or such as hold
     /// nothing any more.
     garbage: Vec<VecDeque<Garbage>>,
@@ -79,25 +91,10 @@ pub struct Keyspace {
     /// Tables cut off by a flush, freed in slices.
     trash: Vec<Table>,
     /// Deadlines of keys that were all flushed, freed in slices.
-    trash_due: Vec<BTreeSet<Due>>,
+    trash_due: Vec<Deadlines>,
     databases: usize,
     /// While a snapshot is being written: what changes behind its scan.
     late: Option<Box<Late>>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-struct Due {
-    at: DeadlineMs,
-    hash: u64,
-    slot: Slot,
-    db: Db,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-struct Garbage {
-    hash: u64,
-    slot: Slot,
-    db: Db,
 }
 
 impl Keyspace {
@@ -112,10 +109,11 @@ impl Keyspace {
             counts: Counts::new(databases, width),
             digests: Digests::new(databases, width * SLOTS_PER_PARTITION),
             passed: None,
-            due: BTreeSet::new(),
+            due: Deadlines::default(),
             past: BTreeSet::new(),
+            passed_ms: 0,
             undecided: BTreeSet::new(),
-            final_ms: 0,
+            final_from: expiry::beginning_of(0),
             garbage: (0..width).map(|_| VecDeque::new()).collect(),
             floors: vec![Stamp::ZERO; databases * width],
             forgotten: vec![Stamp::ZERO; width],
@@ -282,57 +280,6 @@ impl Keyspace {
         }
     }
 
-    /// Everything at or before `stamp` in one partition's database is gone, late arrivals too. `newest` is the latest
-    /// stamp applied in the partition: when the flush is above it, whole tables are cut off at once. Returns whether
-    /// anything was there to go.
-    pub fn flush(&mut self, db: Db, partition: usize, stamp: Stamp, newest: Stamp) -> bool {
-        let realm = Arc::clone(&self.realm);
-        let local = partition - self.first_partition;
-        let width = self.forgotten.len();
-        let floor = &mut self.floors[usize::from(db.0) * width + local];
-        if !realm.origins.newer(stamp, *floor) {
-            return false;
-        }
-        *floor = stamp;
-        let Some(tables) = self.dbs[usize::from(db.0)].as_mut() else { return false };
-        let range = local * SLOTS_PER_PARTITION..(local + 1) * SLOTS_PER_PARTITION;
-        // What resets have observed of counters outlives a flush: then the keys are visited one by one.
-        if realm.origins.newer(stamp, newest) && self.counts.counters(db, local) == 0 {
-            let before = self.trash.len();
-            for (at, table) in range.clone().zip(&mut tables[range]) {
-                if !table.is_empty() {
-                    self.trash.push(std::mem::take(table));
-                    self.digests.set(db, at, 0);
-                }
-            }
-            self.counts.reset(db, local);
-            if self.counts.due() == 0 && !self.due.is_empty() {
-                self.trash_due.push(std::mem::take(&mut self.due));
-            }
-            return self.trash.len() > before;
-        }
-        let keys: Vec<Box<[u8]>> =
-            tables[range].iter().flat_map(|table| table.iter().map(|entry| Box::from(entry.key()))).collect();
-        for key in &keys {
-            let key = KeyRef::new(&realm, key);
-            self.update(db, &key, |state| {
-                state.flush(&realm, stamp);
-                true
-            });
-        }
-        !keys.is_empty()
-    }
-
-    /// The last flush of a partition's database.
-    pub fn flushed(&self, db: Db, partition: usize) -> Stamp {
-        self.floors[usize::from(db.0) * self.forgotten.len() + partition - self.first_partition]
-    }
-
-    /// The latest stamp ever forgotten in a partition.
-    pub fn forgotten(&self, partition: usize) -> Stamp {
-        self.forgotten[partition - self.first_partition]
-    }
-
     /// At least the latest stamp in a partition of what did not come as records the version vector covers.
     pub fn joined(&self, partition: usize) -> Stamp {
         self.joined[partition - self.first_partition]
@@ -341,12 +288,6 @@ impl Keyspace {
     /// Notes that something stamped `stamp` came into a partition ahead of its version vector.
     pub fn raise_joined(&mut self, partition: usize, stamp: Stamp) {
         let known = &mut self.joined[partition - self.first_partition];
-        *known = self.realm.origins.later(*known, stamp);
-    }
-
-    /// Raises what [`Keyspace::forgotten`] answers (a full merge or snapshot brings the sender's).
-    pub fn raise_forgotten(&mut self, partition: usize, stamp: Stamp) {
-        let known = &mut self.forgotten[partition - self.first_partition];
         *known = self.realm.origins.later(*known, stamp);
     }
 
@@ -402,198 +343,22 @@ impl Keyspace {
         self.dbs[usize::from(db.0)].is_some()
     }
 
-    /// Moves keys whose deadline has passed out of the counts, and drops those whose end is final on every member
-    /// (`all_final_ms`: the least of what members' [`Keyspace::final_ms`] answered). Looks at no more than `budget`
-    /// keys; returns how many expired and whether more are due.
-    ///
-    /// A deadline is final where everything in the key is stable and every member's clock (`horizon_ms`) has passed
-    /// it: no late EXPIRE or PERSIST can revive the key. It is dropped only when that is so everywhere, because a
-    /// node that has dropped it writes as if it had never been, and such a write must not meet the old content:
-    /// elsewhere it is dropped before the write is joined ([`Keyspace::finish`]).
-    pub fn expire(
-        &mut self,
-        time_ms: u64,
-        horizon_ms: u64,
-        all_final_ms: u64,
-        stable: &impl Fn(Slot, Stamp) -> bool,
-        budget: usize,
-    ) -> (usize, bool) {
-        let mut expired = 0;
-        for _ in 0..budget {
-            let Some(due) = self.due.first().copied().filter(|due| due.at <= time_ms) else { break };
-            self.due.pop_first();
-            self.pass(due);
-            let Some(tally) = self.entry_of(&due).map(tally_of) else { continue };
-            expired += usize::from(tally.live);
-            self.counts.change(due.db, self.local(due.slot), tally.counted(false), tally.counted(true));
-            self.past.insert(due);
-            if due.at < self.final_ms {
-                self.undecided.insert(due);
-            }
-        }
-        let first_due = self.due.first().map_or(u64::MAX, |due| due.at);
-        // What is final everywhere goes.
-        let dropped_ms = all_final_ms.min(self.final_ms);
-        let ending = self.past.iter().take_while(|due| due.at < dropped_ms).filter(|due| !self.undecided.contains(due));
-        let ending: Vec<Due> = ending.take(budget).copied().collect();
-        let mut looked = ending.len();
-        for due in &ending {
-            if self.is_final(due, dropped_ms, stable) {
-                self.finish_due(due);
-            } else {
-                // Written to since: judged again like one that came late.
-                self.undecided.insert(*due);
-            }
-        }
-        // What is final here is found in the order of deadlines, up to the first that is not. What came late holds it up
-        // where it was written.
-        let mut final_ms = horizon_ms.min(first_due);
-        let undecided: Vec<Due> = self.undecided.iter().take(budget).copied().collect();
-        for due in &undecided {
-            if !self.past.contains(due) || self.is_final(due, horizon_ms, stable) {
-                self.undecided.remove(due);
-            } else if let Some(entry) = self.entry_of(due) {
-                final_ms = final_ms.min(newest_of(&self.realm, entry).hlc().wall_ms());
-            }
-        }
-        if undecided.len() >= budget {
-            final_ms = 0;
-        }
-        let from = Due { at: self.final_ms, hash: 0, slot: Slot(0), db: Db(0) };
-        let found = self.past.range(from..).take_while(|due| due.at < final_ms).enumerate();
-        let mut found = found.filter(|(at, due)| *at >= budget || !self.is_final(due, horizon_ms, stable));
-        let stopped = found.next().map(|(at, due)| (at, due.at));
-        if let Some((at, at_ms)) = stopped {
-            looked = looked.max(at);
-            final_ms = at_ms;
-        }
-        self.final_ms = self.final_ms.max(final_ms);
-        (expired, first_due <= time_ms || looked >= budget)
-    }
-
-    /// Deadlines before this Unix millisecond are final here: whatever they put an end to never counts again, and is
-    /// dropped before another write is joined. Members tell each other (`Stability::finalise`).
-    pub fn final_ms(&self) -> u64 {
-        self.final_ms
-    }
-
-    /// Raises what [`Keyspace::final_ms`] answers (a snapshot brings what was said before it).
-    pub fn raise_final_ms(&mut self, final_ms: u64) {
-        self.final_ms = self.final_ms.max(final_ms);
-    }
-
-    /// Whether any deadline has passed of a key that is still kept.
-    #[inline]
-    pub fn has_past(&self) -> bool {
-        !self.past.is_empty()
-    }
-
-    /// Drops what a key's final deadline has put an end to. Called before a merged write is joined, while
-    /// [`Keyspace::has_past`]; parameters as for [`Keyspace::expire`].
-    pub fn finish(&mut self, db: Db, key: &KeyRef<'_>, horizon_ms: u64, stable: &impl Fn(Slot, Stamp) -> bool) {
-        let Some(at) = self.find(db, key).and_then(deadline_of).and_then(|deadline| deadline.at) else { return };
-        let due = Due { at, hash: key.hash, slot: key.slot, db };
-        // What was final once stays so, also when members join.
-        if self.past.contains(&due)
-            && (!self.undecided.contains(&due) && self.is_final(&due, self.final_ms, &|_, _| true)
-                || self.is_final(&due, horizon_ms, stable))
-        {
-            self.finish_due(&due);
-        }
-    }
-
-    /// When the next deadline falls due, Unix milliseconds.
-    pub fn next_due_ms(&self) -> Option<u64> {
-        self.due.first().map(|due| due.at)
-    }
-
-    /// Forgets what every member has heard of, looking at no more than `budget` keys of a partition. Stops at the
-    /// first that is not stable yet, which is looked at last next time. Returns whether more could be done now.
-    pub fn collect(&mut self, partition: usize, stable: &impl Fn(Stamp) -> bool, budget: usize) -> bool {
-        let local = partition - self.first_partition;
-        for _ in 0..budget.min(self.garbage[local].len()) {
-            let Some(garbage) = self.garbage[local].pop_front() else { return false };
-            let Some(bytes) = self.garbage_key(&garbage) else { continue };
-            // An owner that has not heard of the last flush may go on counting where the flush dropped its slot: what
-            // resets had observed of that slot is needed until it has.
-            if !stable(self.flush_floor(garbage.db, garbage.slot)) {
-                self.garbage[local].push_back(garbage);
-                return false;
-            }
-            let realm = Arc::clone(&self.realm);
-            let key = KeyRef { bytes: &bytes, hash: garbage.hash, slot: garbage.slot };
-            let mut forgotten = self.forgotten[local];
-            self.update(garbage.db, &key, |state| {
-                let mut forget = |stamp| forgotten = realm.origins.later(forgotten, stamp);
-                state.collect(&realm, stable, &mut forget, budget);
-                true
-            });
-            self.forgotten[local] = forgotten;
-            if self.find(garbage.db, &key).is_some_and(|entry| tally_of(entry).garbage) {
-                self.garbage[local].push_back(garbage);
-                return false;
-            }
-        }
-        !self.garbage[local].is_empty()
-    }
-
-    /// How many keys wait for stability.
-    pub fn garbage_len(&self) -> usize {
-        self.garbage.iter().map(VecDeque::len).sum()
-    }
-
-    /// Frees tables cut off by a flush, about `budget` entries of them. Returns whether any are left.
-    pub fn free_trash(&mut self, budget: usize) -> bool {
-        let mut freed = 0;
-        while freed < budget {
-            if let Some(table) = self.trash.pop() {
-                freed += table.len().max(1);
-            } else if let Some(due) = self.trash_due.last_mut() {
-                freed += 1;
-                if due.pop_first().is_none() {
-                    self.trash_due.pop();
-                }
-            } else {
-                return false;
-            }
-        }
-        !self.trash.is_empty() || !self.trash_due.is_empty()
-    }
-
-    /// The keys of a partition that may hold counts, for a flush that has to say what it has observed of them.
-    pub fn counters(&self, db: Db, partition: usize) -> Vec<Box<[u8]>> {
-        let local = partition - self.first_partition;
-        let Some(tables) = self.dbs[usize::from(db.0)].as_ref().filter(|_| self.counts.counters(db, local) > 0) else {
-            return Vec::new();
-        };
-        let entries =
-            tables[local * SLOTS_PER_PARTITION..(local + 1) * SLOTS_PER_PARTITION].iter().flat_map(Table::iter);
-        entries.filter(|entry| tally_of(entry).counter).map(|entry| Box::from(entry.key())).collect()
-    }
-
-    // A write that a flush has overtaken: only what it had observed of counters still counts.
-    #[cold]
-    fn apply_flushed(&mut self, db: Db, key: &KeyRef<'_>, stamp: Stamp, op: &Op<'_>) -> bool {
-        let realm = Arc::clone(&self.realm);
-        self.update(db, key, |state| state.apply_observed(&realm, stamp, op))
-    }
-
     fn count(&mut self, db: Db, key: &KeyRef<'_>, before: Tally, after: Tally) {
         if before == after {
             return;
         }
         let local = self.local(key.slot);
         let due = |at| Due { at, hash: key.hash, slot: key.slot, db };
-        let was_past = !self.past.is_empty() && before.deadline.is_some_and(|at| self.past.contains(&due(at)));
+        let is_known = |past: &BTreeSet<Due>, at| at <= self.passed_ms && past.contains(&due(at));
+        let was_past = before.deadline.is_some_and(|at| is_known(&self.past, at));
         if before.deadline != after.deadline {
-            if let Some(at) = before.deadline {
-                let known = if was_past { &mut self.past } else { &mut self.due };
-                known.remove(&due(at));
+            if let Some(at) = before.deadline.filter(|_| was_past) {
+                self.past.remove(&due(at));
             }
             if let Some(at) = after.deadline {
-                self.due.insert(due(at));
+                self.due.push(due(at));
                 // May still name a key that was flushed.
-                if !self.past.is_empty() {
+                if at <= self.passed_ms {
                     self.past.remove(&due(at));
                 }
             }
@@ -601,62 +366,12 @@ impl Keyspace {
         // As long as it keeps the deadline that has passed it stays out of the counts.
         let is_past = was_past && before.deadline == after.deadline;
         self.counts.change(db, local, before.counted(was_past), after.counted(is_past));
+        if before.deadline != after.deadline {
+            self.doubt_deadlines();
+        }
         if after.garbage && !before.garbage {
             self.queue_garbage(Garbage { hash: key.hash, slot: key.slot, db });
         }
-    }
-
-    fn queue_garbage(&mut self, garbage: Garbage) {
-        let local = self.local(garbage.slot);
-        self.garbage[local].push_back(garbage);
-        // A key set and deleted over and over while a member is away must not fill the queue.
-        let queue = &mut self.garbage[local];
-        if queue.len() > 2 * self.counts.garbage(local) + 64 {
-            queue.make_contiguous().sort_unstable();
-            let mut last = None;
-            queue.retain(|&garbage| last.replace(garbage) != Some(garbage));
-        }
-    }
-
-    // Everything in the key is stable, and older than what nobody will write before any more (`limit_ms`).
-    fn is_final(&self, due: &Due, limit_ms: u64, stable: &impl Fn(Slot, Stamp) -> bool) -> bool {
-        due.at < limit_ms
-            && self.entry_of(due).is_none_or(|entry| {
-                every_stamp_of(entry, &|stamp| stamp.hlc().wall_ms() < limit_ms && stable(due.slot, stamp))
-            })
-    }
-
-    fn finish_due(&mut self, due: &Due) {
-        let Some(bytes) = self.owner_of(due) else {
-            self.past.remove(due);
-            return;
-        };
-        let realm = Arc::clone(&self.realm);
-        let key = KeyRef { bytes: &bytes, hash: due.hash, slot: due.slot };
-        let Some(entry) = self.find(due.db, &key) else { return };
-        let newest = self.newest_of(entry);
-        self.raise_forgotten(usize::from(due.slot.partition().0), newest);
-        self.update(due.db, &key, |state| {
-            state.finish(&realm);
-            true
-        });
-    }
-
-    // The key a deadline belongs to, if it still has that deadline.
-    fn owner_of(&self, due: &Due) -> Option<Box<[u8]>> {
-        self.entry_of(due).map(|entry| Box::from(entry.key()))
-    }
-
-    fn entry_of(&self, due: &Due) -> Option<&Packed> {
-        let tables = self.dbs[usize::from(due.db.0)].as_ref()?;
-        tables[self.table_index(due.slot)].find(due.hash, |entry| tally_of(entry).deadline == Some(due.at))
-    }
-
-    fn garbage_key(&self, garbage: &Garbage) -> Option<Box<[u8]>> {
-        let tables = self.dbs[usize::from(garbage.db.0)].as_ref()?;
-        tables[self.table_index(garbage.slot)]
-            .find(garbage.hash, |entry| tally_of(entry).garbage)
-            .map(|entry| Box::from(entry.key()))
     }
 
     fn newest_of(&self, entry: &Packed) -> Stamp {
@@ -681,196 +396,4 @@ impl Keyspace {
 #[inline]
 fn tables_of(dbs: &mut [Option<Box<[Table]>>], slots: usize, db: Db) -> &mut [Table] {
     dbs[usize::from(db.0)].get_or_insert_with(|| (0..slots).map(|_| Table::new()).collect())
-}
-
-struct Change {
-    changed: bool,
-    /// Something is left to keep.
-    kept: bool,
-}
-
-// A key that was unknown, after its first write; `None` when the write changes nothing.
-fn made(realm: &Realm, key: &[u8], stamp: Stamp, op: &Op<'_>) -> Option<Packed> {
-    if let Op::Set { value, deadline, observed } = op
-        && observed.is_empty()
-        && *deadline != SetDeadline::Keep
-    {
-        let deadline = match deadline {
-            SetDeadline::At(at) => Some((stamp.raw(), *at)),
-            _ => None,
-        };
-        return Some(Entry::plain(key, value, stamp.raw(), deadline));
-    }
-    let mut state = KeyState::default();
-    (state.apply(realm, stamp, op) && !state.is_void()).then(|| pack(key, state))
-}
-
-// The most common writes on the most common keys, without unpacking: SET, DEL and EXPIRE of a lone register that are
-// newer than everything in it. False: nothing was done, take the long way.
-#[inline]
-fn apply_to_plain(realm: &Realm, entry: &mut Packed, stamp: Stamp, op: &Op<'_>) -> bool {
-    let (known, register) = match entry.view() {
-        View::Plain { stamp, deadline, .. } => (stamp, deadline),
-        View::Tombstone { stamp } => (stamp, None),
-        View::Rich(_) => return false,
-    };
-    let over = |other: u64| realm.origins.newer(stamp, Stamp::from_raw(other));
-    if !over(known) || !register.is_none_or(|(written, _)| over(written)) {
-        return false;
-    }
-    match op {
-        Op::Set { value, deadline, observed } if observed.is_empty() => {
-            let register = match deadline {
-                SetDeadline::Clear => None,
-                SetDeadline::At(at) => Some((stamp.raw(), *at)),
-                // The register keeps its own, older stamp.
-                SetDeadline::Keep => Some(register.unwrap_or((known, NO_DEADLINE_MS))),
-            };
-            entry.set_plain(value, stamp.raw(), register);
-        }
-        Op::Clear { observed, fields } if observed.is_empty() && fields.is_empty() => entry.set_tombstone(stamp.raw()),
-        Op::Deadline { at } if !entry.is_tombstone() => {
-            entry.set_deadline(Some((stamp.raw(), at.unwrap_or(NO_DEADLINE_MS))));
-        }
-        _ => return false,
-    }
-    true
-}
-
-// Changes a key of any packing and packs it again.
-fn change_entry(realm: &Realm, entry: &mut Packed, change: impl FnOnce(&mut KeyState) -> bool) -> Change {
-    if let Some(state) = entry.rich_mut() {
-        let changed = change(state);
-        let kept = if is_packable(state) {
-            let state = std::mem::take(state);
-            pack_into(entry, state)
-        } else {
-            true
-        };
-        return Change { changed, kept };
-    }
-    let mut state = unpack(realm, entry);
-    let changed = change(&mut state);
-    Change { changed, kept: !changed || pack_into(entry, state) }
-}
-
-fn tally_of(entry: &Packed) -> Tally {
-    match entry.view() {
-        View::Plain { deadline, .. } => Tally {
-            live: true,
-            deadline: deadline.and_then(|(_, at)| (at != NO_DEADLINE_MS).then_some(at)),
-            garbage: deadline.is_some_and(|(_, at)| at == NO_DEADLINE_MS),
-            ..Tally::default()
-        },
-        View::Tombstone { .. } => Tally { tombstone: true, garbage: true, ..Tally::default() },
-        View::Rich(state) => {
-            let live = state.is_live();
-            Tally {
-                live,
-                tombstone: !live,
-                deadline: state.deadline_at(),
-                garbage: state.has_garbage(),
-                counter: state.may_count(),
-            }
-        }
-    }
-}
-
-/// A key's whole state, whatever its packing.
-pub fn unpack(realm: &Realm, entry: &Packed) -> KeyState {
-    match entry.view() {
-        View::Plain { stamp, value, deadline } => {
-            let stamp = Stamp::from_raw(stamp);
-            let mut state = KeyState { clear: stamp, ..KeyState::default() };
-            state.string.stamp = stamp;
-            state.string.value = Some(Box::from(value));
-            state.deadline = deadline.map(unpack_deadline);
-            state
-        }
-        View::Tombstone { stamp } => KeyState { clear: Stamp::from_raw(stamp), ..KeyState::default() },
-        View::Rich(state) => state.copy(realm),
-    }
-}
-
-/// The deadline register of a packed key, if it was written apart from the value.
-pub fn deadline_of(entry: &Packed) -> Option<Deadline> {
-    match entry.view() {
-        View::Plain { deadline, .. } => deadline.map(unpack_deadline),
-        View::Tombstone { .. } => None,
-        View::Rich(state) => state.deadline,
-    }
-}
-
-fn unpack_deadline((stamp, at): (u64, u64)) -> Deadline {
-    Deadline { stamp: Stamp::from_raw(stamp), at: (at != NO_DEADLINE_MS).then_some(at) }
-}
-
-fn newest_of(realm: &Realm, entry: &Packed) -> Stamp {
-    match entry.view() {
-        View::Plain { stamp, deadline: None, .. } | View::Tombstone { stamp } => Stamp::from_raw(stamp),
-        View::Plain { stamp, deadline: Some((other, _)), .. } => {
-            realm.origins.later(Stamp::from_raw(stamp), Stamp::from_raw(other))
-        }
-        View::Rich(state) => state.newest(realm),
-    }
-}
-
-// A lone register whose stamp is the clear stamp, or a lone memory of a delete.
-fn is_packable(state: &KeyState) -> bool {
-    state.hash.is_none()
-        && state.string.is_register()
-        && match &state.string.value {
-            Some(value) => state.string.stamp == state.clear && value.len() <= u32::MAX as usize,
-            None => state.deadline.is_none() && state.string.stamp.is_zero(),
-        }
-}
-
-fn packed_deadline(state: &KeyState) -> Option<(u64, u64)> {
-    state.deadline.map(|deadline| (deadline.stamp.raw(), deadline.at.unwrap_or(NO_DEADLINE_MS)))
-}
-
-fn pack(key: &[u8], state: KeyState) -> Packed {
-    match &state.string.value {
-        _ if !is_packable(&state) => Entry::rich(key, state),
-        Some(value) => Entry::plain(key, value, state.string.stamp.raw(), packed_deadline(&state)),
-        None => Entry::tombstone(key, state.clear.raw()),
-    }
-}
-
-// Returns whether anything is left to keep.
-fn pack_into(entry: &mut Packed, state: KeyState) -> bool {
-    if state.is_void() {
-        return false;
-    }
-    match &state.string.value {
-        _ if !is_packable(&state) => entry.set_rich(state),
-        Some(value) => entry.set_plain(value, state.string.stamp.raw(), packed_deadline(&state)),
-        None => entry.set_tombstone(state.clear.raw()),
-    }
-    true
-}
-
-fn every_stamp_of(entry: &Packed, holds: &impl Fn(Stamp) -> bool) -> bool {
-    let holds = |stamp: Stamp| stamp.is_zero() || holds(stamp);
-    match entry.view() {
-        View::Plain { stamp, deadline, .. } => {
-            holds(Stamp::from_raw(stamp)) && deadline.is_none_or(|(stamp, _)| holds(Stamp::from_raw(stamp)))
-        }
-        View::Tombstone { stamp } => holds(Stamp::from_raw(stamp)),
-        View::Rich(state) => every_stamp(state, &holds),
-    }
-}
-
-fn every_stamp(state: &KeyState, stable: &impl Fn(Stamp) -> bool) -> bool {
-    let cell_is = |cell: &crate::merge::cell::Cell| {
-        stable(cell.stamp)
-            && cell.slots.iter().all(|slot| stable(slot.dot()))
-            && cell.observed.iter().all(|seen| stable(seen.by) && stable(seen.slot.dot()))
-    };
-    stable(state.clear)
-        && state.deadline.is_none_or(|deadline| stable(deadline.stamp))
-        && cell_is(&state.string)
-        // The newest first: while it is not stable, the walk is spared.
-        && state.hash.as_ref().is_none_or(|hash| stable(hash.newest()))
-        && state.hash.as_ref().is_none_or(|hash| hash.iter().all(|field| cell_is(&crate::merge::hash::unpack(field))))
 }

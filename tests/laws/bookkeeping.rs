@@ -172,7 +172,7 @@ proptest! {
         prop_assert_eq!(books.keys.garbage_len(), 0);
         prop_assert_eq!(books.keys.deadlines(Db(0)), 0);
         prop_assert!(!books.keys.has_past());
-        prop_assert_eq!(books.keys.next_due_ms(), None);
+        prop_assert_eq!(books.keys.due_len(), 0);
     }
 
     #[test]

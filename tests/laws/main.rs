@@ -10,6 +10,7 @@ mod algebra;
 mod bookkeeping;
 mod codec;
 mod controls;
+mod deadlines;
 mod digests;
 mod gen_ops;
 mod histories;

@@ -4,7 +4,8 @@
 //! They leave exactly what `Keyspace::apply` would leave. They may be short because a local stamp is above everything
 //! in the key, so nothing has to be compared, and because they know which of the counts can change.
 
-use super::{KeyRef, Keyspace, Packed, Table, newest_of, tables_of};
+use super::packing::newest_of;
+use super::{KeyRef, Keyspace, Packed, Table, tables_of};
 use crate::base::ids::Db;
 use crate::base::time::DeadlineMs;
 use crate::mem::entry::{Entry, NO_DEADLINE_MS, View};

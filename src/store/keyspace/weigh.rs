@@ -1,6 +1,7 @@
 //! What keys count for in digests: kept up to date by the door to data, and counted again from the data itself.
 
-use super::{Due, KeyRef, Keyspace, Packed, unpack_deadline};
+use super::packing::unpack_deadline;
+use super::{Due, KeyRef, Keyspace, Packed};
 use crate::base::ids::{Db, SLOTS_PER_PARTITION, Slot};
 use crate::base::time::DeadlineMs;
 use crate::mem::entry::{NO_DEADLINE_MS, View};

@@ -1,0 +1,96 @@
+//! Flushes: a floor per database and partition, tables that are cut off whole, and what outlives them.
+
+use std::sync::Arc;
+
+use super::packing::tally_of;
+use super::{KeyRef, Keyspace, Table};
+use crate::base::ids::{Db, SLOTS_PER_PARTITION};
+use crate::merge::op::Op;
+use crate::merge::stamp::Stamp;
+
+/// Giving back a chunk of deadlines counts like giving back so many keys.
+const CHUNK_ENTRIES: usize = 16;
+
+impl Keyspace {
+    /// Everything at or before `stamp` in one partition's database is gone, late arrivals too. `newest` is the latest
+    /// stamp applied in the partition: when the flush is above it, whole tables are cut off at once. Returns whether
+    /// anything was there to go.
+    pub fn flush(&mut self, db: Db, partition: usize, stamp: Stamp, newest: Stamp) -> bool {
+        let realm = Arc::clone(&self.realm);
+        let local = partition - self.first_partition;
+        let width = self.forgotten.len();
+        let floor = &mut self.floors[usize::from(db.0) * width + local];
+        if !realm.origins.newer(stamp, *floor) {
+            return false;
+        }
+        *floor = stamp;
+        let Some(tables) = self.dbs[usize::from(db.0)].as_mut() else { return false };
+        let range = local * SLOTS_PER_PARTITION..(local + 1) * SLOTS_PER_PARTITION;
+        // What resets have observed of counters outlives a flush: then the keys are visited one by one.
+        if realm.origins.newer(stamp, newest) && self.counts.counters(db, local) == 0 {
+            let before = self.trash.len();
+            for (at, table) in range.clone().zip(&mut tables[range]) {
+                if !table.is_empty() {
+                    self.trash.push(std::mem::take(table));
+                    self.digests.set(db, at, 0);
+                }
+            }
+            self.counts.reset(db, local);
+            if self.counts.due() == 0 && !self.due.is_empty() {
+                self.trash_due.push(self.due.take());
+            }
+            return self.trash.len() > before;
+        }
+        let keys: Vec<Box<[u8]>> =
+            tables[range].iter().flat_map(|table| table.iter().map(|entry| Box::from(entry.key()))).collect();
+        for key in &keys {
+            let key = KeyRef::new(&realm, key);
+            self.update(db, &key, |state| {
+                state.flush(&realm, stamp);
+                true
+            });
+        }
+        !keys.is_empty()
+    }
+
+    /// The last flush of a partition's database.
+    pub fn flushed(&self, db: Db, partition: usize) -> Stamp {
+        self.floors[usize::from(db.0) * self.forgotten.len() + partition - self.first_partition]
+    }
+
+    /// Frees tables cut off by a flush, about `budget` entries of them. Returns whether any are left.
+    pub fn free_trash(&mut self, budget: usize) -> bool {
+        let mut freed = 0;
+        while freed < budget {
+            if let Some(table) = self.trash.pop() {
+                freed += table.len().max(1);
+            } else if let Some(due) = self.trash_due.last_mut() {
+                freed += CHUNK_ENTRIES;
+                if !due.free_some() {
+                    self.trash_due.pop();
+                }
+            } else {
+                return false;
+            }
+        }
+        !self.trash.is_empty() || !self.trash_due.is_empty()
+    }
+
+    /// The keys of a partition that may hold counts, for a flush that has to say what it has observed of them.
+    pub fn counters(&self, db: Db, partition: usize) -> Vec<Box<[u8]>> {
+        let local = partition - self.first_partition;
+        let Some(tables) = self.dbs[usize::from(db.0)].as_ref().filter(|_| self.counts.counters(db, local) > 0) else {
+            return Vec::new();
+        };
+        let entries =
+            tables[local * SLOTS_PER_PARTITION..(local + 1) * SLOTS_PER_PARTITION].iter().flat_map(Table::iter);
+        entries.filter(|entry| tally_of(entry).counter).map(|entry| Box::from(entry.key())).collect()
+    }
+
+    // A write that a flush has overtaken: only what it had observed of counters still counts.
+    #[cold]
+    pub(super) fn apply_flushed(&mut self, db: Db, key: &KeyRef<'_>, stamp: Stamp, op: &Op<'_>) -> bool {
+        let realm = Arc::clone(&self.realm);
+        self.update(db, key, |state| state.apply_observed(&realm, stamp, op))
+    }
+}

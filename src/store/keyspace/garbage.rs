@@ -1,0 +1,84 @@
+//! What can be forgotten once every member has heard of it: queues of keys per partition, looked at in turn.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::packing::tally_of;
+use super::{KeyRef, Keyspace};
+use crate::base::ids::{Db, Slot};
+use crate::merge::stamp::Stamp;
+
+/// A key that holds, or held, something to forget.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct Garbage {
+    pub(super) hash: u64,
+    pub(super) slot: Slot,
+    pub(super) db: Db,
+}
+
+impl Keyspace {
+    /// The latest stamp ever forgotten in a partition.
+    pub fn forgotten(&self, partition: usize) -> Stamp {
+        self.forgotten[partition - self.first_partition]
+    }
+
+    /// Raises what [`Keyspace::forgotten`] answers (a full merge or snapshot brings the sender's).
+    pub fn raise_forgotten(&mut self, partition: usize, stamp: Stamp) {
+        let known = &mut self.forgotten[partition - self.first_partition];
+        *known = self.realm.origins.later(*known, stamp);
+    }
+
+    /// Forgets what every member has heard of, looking at no more than `budget` keys of a partition. Stops at the
+    /// first that is not stable yet, which is looked at last next time. Returns whether more could be done now.
+    pub fn collect(&mut self, partition: usize, stable: &impl Fn(Stamp) -> bool, budget: usize) -> bool {
+        let local = partition - self.first_partition;
+        for _ in 0..budget.min(self.garbage[local].len()) {
+            let Some(garbage) = self.garbage[local].pop_front() else { return false };
+            let Some(bytes) = self.garbage_key(&garbage) else { continue };
+            // An owner that has not heard of the last flush may go on counting where the flush dropped its slot: what
+            // resets had observed of that slot is needed until it has.
+            if !stable(self.flush_floor(garbage.db, garbage.slot)) {
+                self.garbage[local].push_back(garbage);
+                return false;
+            }
+            let realm = Arc::clone(&self.realm);
+            let key = KeyRef { bytes: &bytes, hash: garbage.hash, slot: garbage.slot };
+            let mut forgotten = self.forgotten[local];
+            self.update(garbage.db, &key, |state| {
+                let mut forget = |stamp| forgotten = realm.origins.later(forgotten, stamp);
+                state.collect(&realm, stable, &mut forget, budget);
+                true
+            });
+            self.forgotten[local] = forgotten;
+            if self.find(garbage.db, &key).is_some_and(|entry| tally_of(entry).garbage) {
+                self.garbage[local].push_back(garbage);
+                return false;
+            }
+        }
+        !self.garbage[local].is_empty()
+    }
+
+    /// How many keys wait for stability.
+    pub fn garbage_len(&self) -> usize {
+        self.garbage.iter().map(VecDeque::len).sum()
+    }
+
+    pub(super) fn queue_garbage(&mut self, garbage: Garbage) {
+        let local = self.local(garbage.slot);
+        self.garbage[local].push_back(garbage);
+        // A key set and deleted over and over while a member is away must not fill the queue.
+        let queue = &mut self.garbage[local];
+        if queue.len() > 2 * self.counts.garbage(local) + 64 {
+            queue.make_contiguous().sort_unstable();
+            let mut last = None;
+            queue.retain(|&garbage| last.replace(garbage) != Some(garbage));
+        }
+    }
+
+    fn garbage_key(&self, garbage: &Garbage) -> Option<Box<[u8]>> {
+        let tables = self.dbs[usize::from(garbage.db.0)].as_ref()?;
+        tables[self.table_index(garbage.slot)]
+            .find(garbage.hash, |entry| tally_of(entry).garbage)
+            .map(|entry| Box::from(entry.key()))
+    }
+}
