@@ -141,4 +141,5 @@ pub const SERVER: &[Spec] = &[
     row("multimaster",          -2,  CONTAINER,     Home::Multimaster, Group::Server, "7.2.0", "A container for commands about the nodes that are masters of each other."),
     row("multimaster|help",      2,  ANYTIME,       Home::Multimaster, Group::Server, "7.2.0", "Lists the subcommands."),
     row("multimaster|status",    2,  ADMIN_STALE,   Home::Multimaster, Group::Server, "7.2.0", "Shows the members, their links and what waits for them."),
+    row("multimaster|verify",   -2,  ADMIN_STALE.or(BARRIER), Home::Multimaster, Group::Server, "7.2.0", "Proves that linked nodes hold equal data, or repairs what differs."),
 ];

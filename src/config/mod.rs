@@ -127,6 +127,8 @@ pub struct Config {
     pub max_clock_drift: u64,
     /// Bytes of tombstones kept for peers that are away; beyond it they get a full merge on return.
     pub tombstone_memory_limit: u64,
+    /// Seconds in which every link compares the digests of all partitions once; 0 never.
+    pub digest_check_period: u64,
 
     // Security
     /// Password clients must give.
@@ -246,6 +248,7 @@ impl Default for Config {
             repl_ping_replica_period: 10,
             max_clock_drift: 1000,
             tombstone_memory_limit: 256 << 20,
+            digest_check_period: 600,
             requirepass: Secret::default(),
             rename_command: Vec::new(),
             acllog_max_len: 128,

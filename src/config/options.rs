@@ -254,6 +254,14 @@ const PEERS: &[Opt] = &[
         MEGABYTE,
         "tombstones kept for peers that are away"
     ),
+    number!(
+        "digest-check-period",
+        Anytime,
+        digest_check_period,
+        0,
+        I32_MAX,
+        "seconds in which each link compares all data once by its digests; 0 never"
+    ),
 ];
 
 const SECURITY: &[Opt] = &[

@@ -11,7 +11,7 @@
 //! Nothing here looks at the bytes of a value: that would cost a SET as much again as copying it. [`contents`] does.
 
 use super::cell::{Cell, SlotCount};
-use super::hash::{Field, Hash};
+use super::hash::Field;
 use super::key::{Deadline, KeyState};
 use super::realm::Realm;
 use super::stamp::Stamp;
@@ -58,14 +58,21 @@ pub fn of_plain(realm: &Realm, id: u64, stamp: Stamp, deadline: Option<Deadline>
     if Deadline::outlived_by(realm, by, at, stamp) { of_register(realm, id, stamp) } else { 0 }
 }
 
-/// A whole key; `is_over` as above.
+/// A whole key; `is_over` as above. Of a hash the sum that it keeps (`Hash::digest`).
 pub fn of_state(realm: &Realm, id: u64, state: &KeyState, is_over: bool) -> u64 {
-    let Some(Deadline { stamp: by, at: Some(at) }) = state.deadline else {
-        return of_cell(realm, id, &state.string).wrapping_add(of_fields(id, state.hash.as_deref()));
-    };
+    of_state_with(realm, id, state, is_over, state.hash.as_ref().map_or(0, |hash| hash.digest()))
+}
+
+/// As [`of_state`], with the sum of a hash's fields counted again.
+pub fn of_state_counted(realm: &Realm, id: u64, state: &KeyState, is_over: bool) -> u64 {
+    of_state_with(realm, id, state, is_over, state.hash.as_ref().map_or(0, |hash| hash.counted_digest(realm)))
+}
+
+fn of_state_with(realm: &Realm, id: u64, state: &KeyState, is_over: bool, fields: u64) -> u64 {
+    let parts = || of_cell(realm, id, &state.string).wrapping_add(of_field_sum(id, fields));
+    let Some(Deadline { stamp: by, at: Some(at) }) = state.deadline else { return parts() };
     if !is_over {
-        let parts = of_cell(realm, id, &state.string).wrapping_add(of_fields(id, state.hash.as_deref()));
-        return parts.wrapping_add(of_deadline(realm, id, by, at));
+        return parts().wrapping_add(of_deadline(realm, id, by, at));
     }
     let outlives = |stamp: Stamp| Deadline::outlived_by(realm, by, at, stamp);
     let string = of_cell_if(realm, id, &state.string, &outlives);
@@ -79,7 +86,7 @@ pub fn of_cell(realm: &Realm, id: u64, cell: &Cell) -> u64 {
     of_cell_if(realm, id, cell, &|_| true)
 }
 
-/// A packed field within its hash; [`Hash::digest`] is the sum of these.
+/// A packed field within its hash; `Hash::digest` is the sum of these.
 pub fn of_field(realm: &Realm, field: &Field) -> u64 {
     of_field_if(realm, field, &|_| true)
 }
@@ -125,10 +132,6 @@ fn of_value(realm: &Realm, id: u64, stamp: Stamp, value: &[u8]) -> u64 {
 #[inline]
 fn of_stamp(realm: &Realm, stamp: Stamp) -> u64 {
     mix(realm.origins.salt(stamp.origin()), stamp.hlc().0)
-}
-
-fn of_fields(id: u64, hash: Option<&Hash>) -> u64 {
-    hash.map_or(0, |hash| of_field_sum(id, hash.digest()))
 }
 
 fn of_field_sum(id: u64, sum: u64) -> u64 {

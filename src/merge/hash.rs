@@ -93,6 +93,16 @@ impl Hash {
         self.digest
     }
 
+    /// The same, counted from the fields.
+    pub fn counted_digest(&self, realm: &Realm) -> u64 {
+        self.iter().fold(0, |sum, field| sum.wrapping_add(of_field(realm, field)))
+    }
+
+    /// Sets what is kept to what is counted.
+    pub fn recount(&mut self, realm: &Realm) {
+        self.digest = self.counted_digest(realm);
+    }
+
     /// Whether some field may hold counts, or what resets have observed of them. May say so too long.
     pub fn may_count(&self) -> bool {
         self.counted
@@ -134,6 +144,22 @@ impl Hash {
             && let Some(field) = table.find(hash, |_| true)
         {
             field.prefetch();
+        }
+    }
+
+    /// Some field that a reader sees, to be changed past the books.
+    pub(super) fn first_live(&mut self, realm: &Realm) -> Option<&mut Field> {
+        let is_live = |field: &Field| match field.view() {
+            View::Plain { .. } => true,
+            View::Tombstone { .. } => false,
+            View::Rich(cell) => cell.is_live(),
+        };
+        match &mut self.fields {
+            Fields::Small(list) => list.iter_mut().find(|field| is_live(field)),
+            Fields::Large(table) => {
+                let name: Box<[u8]> = table.iter().find(|field| is_live(field)).map(|field| Box::from(field.key()))?;
+                table.find_mut(realm.hash(&name), |field| *field.key() == *name)
+            }
         }
     }
 

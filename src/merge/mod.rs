@@ -5,10 +5,12 @@
 //!
 //! Reading order: `stamp` (the order of writes), `origins` (who wrote), `total` (exact sums), `cell` (register and
 //! counter), `hash` (fields), `key` (everything a key holds), `op` (the effect of a write), `version` (what has been
-//! seen), `hlc` (the clock that mints stamps), `digest` (what of a key two nodes compare).
+//! seen), `hlc` (the clock that mints stamps), `digest` (what of a key two nodes compare),
+//! `damage` (on purpose).
 
 pub mod cell;
 pub mod context;
+pub mod damage;
 pub mod digest;
 pub mod hash;
 pub mod hlc;

@@ -9,8 +9,11 @@ use crate::resp::write::{Reply, encode_command};
 /// The wire version both ends must speak. Additions are announced as features instead.
 pub const VERSION: u64 = 1;
 
-/// Features we know, as bits. None yet.
-pub const FEATURES: u64 = 0;
+/// Feature: the end understands `Kind::Verify` blocks (`peer::verify`).
+pub const VERIFY: u64 = 1;
+
+/// Features we know, as bits.
+pub const FEATURES: u64 = VERIFY;
 
 /// The command that turns a connection into a link.
 pub const COMMAND: &str = "tutti.link";

@@ -129,6 +129,15 @@ pub enum PeerMessage {
         /// Which.
         link: PeerId,
     },
+    /// A core to all cores: a connection with a node stands, over which data could be compared.
+    Comparable(Arc<Comparable>),
+    /// A shard to a connection's home: a block of a comparison.
+    VerifyBytes {
+        /// Which connection.
+        peer: PeerId,
+        /// The block.
+        bytes: Vec<u8>,
+    },
     /// A shard to a link's home: it sent something unreadable.
     Broken {
         /// Which.
@@ -141,6 +150,23 @@ pub enum PeerMessage {
         /// Which partition.
         partition: Partition,
     },
+}
+
+/// A connection with a node, for comparing data over it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Comparable {
+    /// Which.
+    pub peer: PeerId,
+    /// Who is there.
+    pub origin: OriginId,
+    /// We opened it (else the other end did).
+    pub is_link: bool,
+    /// As configured (links), or the address it came from (feeds).
+    pub host: String,
+    /// As configured (links), or the port it listens on (feeds).
+    pub port: u16,
+    /// The other end can compare.
+    pub is_able: bool,
 }
 
 /// What one core knows of one link or feed, for INFO, ROLE and MULTIMASTER STATUS.

@@ -44,11 +44,13 @@ pub enum Kind {
     Members = 13,
     /// The reader shall say at once what it has applied of what came before this.
     Acknowledge = 14,
+    /// Comparing data (`peer::verify`); only to ends that announced the feature.
+    Verify = 15,
 }
 
 impl Kind {
     fn from_byte(byte: u8) -> Option<Self> {
-        const KINDS: [Kind; 14] = [
+        const KINDS: [Kind; 15] = [
             Kind::Dictionary,
             Kind::Records,
             Kind::Versions,
@@ -63,6 +65,7 @@ impl Kind {
             Kind::Heartbeat,
             Kind::Members,
             Kind::Acknowledge,
+            Kind::Verify,
         ];
         KINDS.get(usize::from(byte).checked_sub(1)?).copied()
     }

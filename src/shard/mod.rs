@@ -3,10 +3,11 @@
 //! A local write is: decide, stamp, effect, `apply`. A merged write is: `apply`. Both end in the backlog.
 //!
 //! Reading order: this file, `write` (what commands call), `hash` (the same for hashes), `record`, `backlog`, `feed` (what a link is sent),
-//! `stability`.
+//! `stability`, `compare` (with other nodes).
 
 pub mod backlog;
 pub mod block;
+pub mod compare;
 pub mod feed;
 pub mod hash;
 pub mod merging;
@@ -16,6 +17,7 @@ pub mod state;
 pub mod walk;
 pub mod write;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::base::ids::{Db, Partition, ShardId};
@@ -69,6 +71,8 @@ pub struct Shard {
     pub rng: Rng,
     /// Whether any link may ever read the backlog. Without, writes are not logged, and the first link gets a full merge.
     pub logging: bool,
+    /// Partitions whose memories stay for now, and until when; see [`Shard::keep_memories`].
+    remembering: BTreeMap<u8, u64>,
     realm: Arc<Realm>,
     clock: Clock,
     drift_ms_max: u64,
@@ -95,6 +99,13 @@ pub struct Stats {
     pub drifted: u64,
     /// Records that could not be read.
     pub malformed: u64,
+    /// Partitions whose digests were compared with another node's.
+    pub digest_comparisons: u64,
+    /// Keys that differed from another node's though no write was under way, and slots whose digest did not agree
+    /// with their data.
+    pub digest_mismatches: u64,
+    /// Of these keys, how many were repaired.
+    pub digest_repairs: u64,
 }
 
 /// What became of a merged record.
@@ -122,6 +133,7 @@ impl Shard {
             stats: Stats::default(),
             rng: Rng::new(settings.seed),
             logging: false,
+            remembering: BTreeMap::new(),
             realm,
             clock: Clock::default(),
             drift_ms_max: settings.drift_ms_max,
@@ -285,7 +297,8 @@ impl Shard {
         let time_ms = self.time_ms(now);
         let horizon_ms = self.stability.horizon_ms(promised);
         let all_final_ms = self.stability.all_final_ms(self.keys.final_ms());
-        let stability = &self.stability;
+        self.remembering.retain(|_, until_us| *until_us > now.mono_us);
+        let (stability, remembering) = (&self.stability, &self.remembering);
         let stable_in =
             |slot: crate::base::ids::Slot, stamp| stability.is_stable(usize::from(slot.partition().0), stamp);
         let (expired, mut more) = self.keys.expire(time_ms, horizon_ms, all_final_ms, &stable_in, BUDGET);
@@ -295,6 +308,9 @@ impl Shard {
         for _ in 0..8 {
             let partition = first + *work % (end - first);
             *work += 1;
+            if remembering.contains_key(&(partition as u8)) {
+                continue;
+            }
             more |= self.keys.collect(partition, &|stamp| stability.is_stable(partition, stamp), BUDGET);
         }
         more | self.keys.free_trash(4096)

@@ -7,6 +7,7 @@
 //! `garbage` (what can be forgotten), `weigh` (what keys count for in digests), `ahead`.
 
 pub mod ahead;
+pub mod damage;
 mod expiry;
 mod flush;
 mod garbage;

@@ -34,6 +34,12 @@ pub enum Ask {
     Configure(Change),
     /// To be told, and to say when it was.
     Tell(Tell),
+    /// MULTIMASTER VERIFY; answered when the shard's partitions have been compared.
+    Verify(super::peers::verify::report::VerifyAsk),
+    /// DEBUG DAMAGE of a key of the shard's; answers how many were damaged.
+    Damage(crate::base::ids::Db, Vec<u8>, crate::store::keyspace::damage::Damage),
+    /// DEBUG SLOT-DIGESTS: to keep digests or not.
+    SlotDigests(bool),
 }
 
 /// A change of the configuration.
@@ -97,6 +103,8 @@ pub enum Answer {
     Count(usize),
     /// Entries of the slow log.
     Slow(Vec<SlowEntry>),
+    /// What a comparison found.
+    Verified(Box<super::peers::verify::report::Report>),
     /// What came of a change of the configuration.
     Configured(Configured),
 }
@@ -296,6 +304,8 @@ pub enum Then {
     },
     /// MULTIMASTER STATUS.
     MultimasterStatus,
+    /// MULTIMASTER VERIFY.
+    Verify(Box<super::home::verify::VerifyPlan>),
     /// CLIENT LIST.
     Clients,
     /// SLOWLOG GET of this many, newest first.

@@ -465,6 +465,7 @@ impl Worker {
                     out
                 })
             }
+            Then::Verify(plan) => self.finish_verify(conn, place, *plan, gathering.answers, version, now),
             Then::Adopt => self.finish_change(conn, place, gathering.answers, version),
             then => Some(self.finish_home(then, gathering.answers, version, now)),
         }

@@ -323,6 +323,7 @@ impl Worker {
             Message::Gathered { tx, states } => self.gathered(tx, states, now),
             Message::Effects { tx, records } => self.effects(from, tx, &records, now),
             Message::Applied { tx } => self.applied(tx, now),
+            Message::Ask { ticket, ask: Ask::Verify(ask) } => self.begin_verify(from, ticket, &ask, now),
             Message::Ask { ticket, ask } => {
                 let answer = self.answer(ask, now);
                 self.send(from, Message::Answer { ticket, answer });
@@ -351,6 +352,15 @@ impl Worker {
                 Answer::Count(0)
             }
             Ask::Kill(filter) => Answer::Count(self.kill(&filter, now)),
+            Ask::Damage(db, key, damage) => {
+                let key = self.shard.key(&key);
+                Answer::Count(usize::from(self.shard.keys.damage(db, &key, damage)))
+            }
+            Ask::SlotDigests(on) => {
+                self.shard.keys.switch_digests(on);
+                Answer::Count(0)
+            }
+            Ask::Verify(_) => Answer::Count(0),
         }
     }
 
@@ -530,7 +540,7 @@ impl Core for Worker {
     }
 
     fn background(&mut self, now: Now) -> bool {
-        let busy = self.shard.background(now, &mut self.work);
+        let busy = self.shard.background(now, &mut self.work) | self.verify_slice(now);
         self.save_slice(now) | busy
     }
 

@@ -10,3 +10,4 @@ mod links;
 #[allow(unreachable_pub, reason = "shared by the modules of this program")]
 mod node;
 mod table;
+mod verify;

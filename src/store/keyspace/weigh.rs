@@ -1,11 +1,11 @@
 //! What keys count for in digests: kept up to date by the door to data, and counted again from the data itself.
 
 use super::packing::unpack_deadline;
-use super::{Due, KeyRef, Keyspace, Packed};
+use super::{Due, KeyRef, Keyspace, Packed, tables_of};
 use crate::base::ids::{Db, SLOTS_PER_PARTITION, Slot};
 use crate::base::time::DeadlineMs;
 use crate::mem::entry::{NO_DEADLINE_MS, View};
-use crate::merge::digest::{contents, key_id, of_plain, of_state};
+use crate::merge::digest::{contents, key_id, of_plain, of_state, of_state_counted};
 use crate::merge::key::KeyState;
 use crate::merge::realm::Realm;
 use crate::merge::stamp::Stamp;
@@ -110,6 +110,22 @@ impl Keyspace {
 
     /// Counts a slot from its data. Returns whether its digest was right; it is afterwards.
     pub fn recount(&mut self, db: Db, slot: Slot) -> bool {
+        let mut hashes: Vec<Box<[u8]>> = Vec::new();
+        self.each_in_slot(db, slot, |entry| {
+            if let View::Rich(KeyState { hash: Some(hash), .. }) = entry.view()
+                && hash.digest() != hash.counted_digest(&self.realm)
+            {
+                hashes.push(Box::from(entry.key()));
+            }
+        });
+        for name in hashes {
+            let (hash, index) = (self.realm.hash(&name), self.table_index(slot));
+            let Self { realm, dbs, slots, .. } = self;
+            let entry = tables_of(dbs, *slots, db)[index].find_mut(hash, |entry| *entry.key() == *name);
+            if let Some(hash) = entry.and_then(Packed::rich_mut).and_then(|state| state.hash.as_mut()) {
+                hash.recount(realm);
+            }
+        }
         let mut sum = 0u64;
         self.each_in_slot(db, slot, |entry| {
             sum = sum.wrapping_add(self.weigh(db, slot, entry, Over::Passed).writes);
@@ -135,7 +151,12 @@ impl Keyspace {
             Over::At(ms) => Some(Due { at: ms, hash: u64::MAX, slot: Slot(u16::MAX), db: Db(u16::MAX) }),
         };
         let scale = Scale { id: Some(id), due: Due { at: 0, hash, slot, db }, passed };
-        let writes = scale.of_entry(&self.realm, entry);
+        let writes = match entry.view() {
+            View::Rich(state) if state.hash.is_some() => {
+                of_state_counted(&self.realm, id, state, scale.is_over(state.deadline_at()))
+            }
+            _ => scale.of_entry(&self.realm, entry),
+        };
         // Where nothing counts the bytes may be on their way out.
         let is_over = entry_deadline(entry).is_some_and(|at| scale.is_over(Some(at)));
         let contents = if is_over { 0 } else { contents(&self.realm, id, entry.view()) };

@@ -309,6 +309,9 @@ fn add_shard(sum: &mut Stats, one: &Stats) {
     sum.duplicates += one.duplicates;
     sum.drifted += one.drifted;
     sum.malformed += one.malformed;
+    sum.digest_comparisons += one.digest_comparisons;
+    sum.digest_mismatches += one.digest_mismatches;
+    sum.digest_repairs += one.digest_repairs;
 }
 
 fn add_core(sum: &mut CoreStats, one: &CoreStats) {

@@ -1,7 +1,7 @@
 //! Commands that run where the client is connected, with its session at hand.
 //!
 //! Reading order: this file (which command is where), then `connection`, `client`, `info`, `config`, `server`,
-//! `peers` (what concerns other nodes), `command_docs`; `limits` (who may connect and stay), `observe` (counting and
+//! `peers` (what concerns other nodes), `verify` (MULTIMASTER VERIFY), `command_docs`; `limits` (who may connect and stay), `observe` (counting and
 //! timing), `later` (replies that wait for time),
 //! `wait` (replies that wait for members), `rename` (`rename-command`).
 
@@ -19,6 +19,7 @@ mod rename;
 pub mod sections;
 mod server;
 mod slowlog;
+pub mod verify;
 pub mod wait;
 
 use super::Worker;
@@ -126,7 +127,9 @@ impl Worker {
             Then::Ok => reply.ok(),
             Then::Role => self.finish_role(answers, &mut reply),
             Then::MultimasterStatus => self.finish_multimaster_status(answers, &mut reply),
-            Then::Pick | Then::Wait { .. } | Then::Adopt => reply.error("ERR internal error: joined elsewhere"),
+            Then::Pick | Then::Wait { .. } | Then::Adopt | Then::Verify(_) => {
+                reply.error("ERR internal error: joined elsewhere")
+            }
         }
         if out.first() == Some(&b'-') {
             let text = String::from_utf8_lossy(&out[1..]).into_owned();

@@ -30,7 +30,7 @@ impl Worker {
         match home {
             Home::Tutti => self.accept_feed(session, args, reply, now),
             Home::Replicaof => self.replicaof(session, args),
-            Home::Multimaster => self.multimaster(session, args, reply),
+            Home::Multimaster => self.multimaster(session, args, reply, now),
             Home::Replconf => Err(CommandError::Text(
                 "ERR replication of Redis, Valkey and KeyDB is not supported yet: connect nodes of this server with \
                  replicaof",
@@ -44,9 +44,11 @@ impl Worker {
         session: &mut Session,
         args: &mut Args<'_>,
         reply: &mut Reply<'_>,
+        now: Now,
     ) -> Result<(), CommandError> {
         let given = args.get(1).unwrap_or_default();
         match subcommand(args)?.as_str() {
+            "verify" => self.verify(session, args, now)?,
             "status" => self.ask_everyone(session, &Ask::Figures, Then::MultimasterStatus),
             "help" => help(
                 reply,
@@ -56,6 +58,9 @@ impl Worker {
                     "    Return a digest of all keys and one of each database: equal on nodes that hold equal data.",
                     "STATUS",
                     "    Show the members, their links and what waits for them.",
+                    "VERIFY [<host> <port>] [DIGESTS]",
+                    "    Prove that linked nodes hold equal data, or name what differs and repair it. DIGESTS: by the",
+                    "    books only, without reading the data.",
                 ],
             ),
             _ => return Err(unknown_subcommand("MULTIMASTER", given)),
@@ -204,6 +209,9 @@ impl Worker {
         lines.put("mm_conflicts_lost", sum.all.shard.merged_lost);
         lines.put("mm_duplicates", sum.all.shard.duplicates);
         lines.put("mm_beyond_max_clock_drift", sum.all.shard.drifted);
+        lines.put("digest_comparisons", sum.all.shard.digest_comparisons);
+        lines.put("digest_mismatches", sum.all.shard.digest_mismatches);
+        lines.put("digest_repairs", sum.all.shard.digest_repairs);
         lines.put("mm_tombstones", sum.all.tombstones);
         lines.put("mm_waiting_for_stability", sum.all.garbage);
     }

@@ -12,6 +12,7 @@ use crate::base::time::Now;
 use crate::command::args::Args;
 use crate::command::error::CommandError;
 use crate::resp::write::Reply;
+use crate::store::keyspace::damage::Damage;
 
 pub(super) fn time(reply: &mut Reply<'_>, now: Now) -> Result<(), CommandError> {
     reply.array(2);
@@ -87,18 +88,43 @@ impl Worker {
                 let at_us = now.mono_us.saturating_add((seconds * 1e6) as u64);
                 self.reply_later(session, at_us, b"+OK\r\n".to_vec());
             }
+            "damage" => {
+                let damage = match text(args.next()?).to_ascii_lowercase().as_str() {
+                    "value" => Damage::Value,
+                    "stamp" => Damage::Stamp,
+                    "absence" => Damage::Absence,
+                    _ => return Err(CommandError::Syntax),
+                };
+                let key = args.next()?.to_vec();
+                args.finish()?;
+                let owner = self.shard.map.owner(slot_of(&key).partition());
+                self.ask_one(session, owner, Ask::Damage(session.db, key, damage), Then::Count);
+            }
+            "slot-digests" => {
+                let on = match text(args.next()?).to_ascii_lowercase().as_str() {
+                    "yes" => true,
+                    "no" => false,
+                    _ => return Err(CommandError::Syntax),
+                };
+                args.finish()?;
+                self.ask_everyone(session, &Ask::SlotDigests(on), Then::Ok);
+            }
             // What test suites send to Redis before they begin; nothing here depends on them.
             "set-active-expire" | "jmap" | "quicklist-packed-threshold" | "stringmatch-len" => reply.ok(),
             "help" => help(
                 reply,
                 "DEBUG",
                 &[
+                    "DAMAGE VALUE|STAMP|ABSENCE <key>",
+                    "    Change a bit of the key's value, or when it was written, or lose it, and tell nobody.",
                     "DIGEST",
                     "    Output a hex signature representing the current DB content.",
                     "DIGEST-VALUE <key> [<key> ...]",
                     "    Output a hex signature of the values of all the specified keys.",
                     "OBJECT <key>",
                     "    Show low level info about `key` and associated value.",
+                    "SLOT-DIGESTS yes|no",
+                    "    Keep the digests of slots or not, to measure what they cost. Without, nodes cannot compare.",
                     "SLEEP <seconds>",
                     "    Answer after <seconds>. Decimals allowed.",
                 ],

@@ -81,7 +81,10 @@ impl Worker {
                     served.feed.pull(partition);
                 }
             }
-            PeerMessage::FeedStop { feed } => self.peers.feeds.retain(|served| served.id != feed),
+            PeerMessage::FeedStop { feed } => {
+                self.comparable_left(feed);
+                self.peers.feeds.retain(|served| served.id != feed);
+            }
             PeerMessage::FeedBytes { feed, bytes } => self.feed_bytes(from, feed, &bytes),
             PeerMessage::FeedCredit { feed, bytes } => {
                 if let Some(served) = self.peers.feeds.iter_mut().find(|served| served.id == feed) {
@@ -95,7 +98,12 @@ impl Worker {
                     }
                 }
             }
-            PeerMessage::LinkGone { link } => self.peers.mergings.retain(|(of, _), _| *of != link),
+            PeerMessage::Comparable(peer) => self.comparable_came(peer),
+            PeerMessage::VerifyBytes { peer, bytes } => self.send_verify(peer, &bytes),
+            PeerMessage::LinkGone { link } => {
+                self.comparable_left(link);
+                self.peers.mergings.retain(|(of, _), _| *of != link);
+            }
             PeerMessage::Broken { link } => {
                 if self.peers.conns.contains_key(&link.conn) {
                     self.break_conn(link.conn, "it sent something unreadable", now);

@@ -9,7 +9,7 @@ use crate::base::time::Now;
 use crate::merge::origins::OriginId;
 use crate::merge::stamp::Hlc;
 use crate::peer::handshake::Hello;
-use crate::peer::mesh::{PeerId, PeerMessage};
+use crate::peer::mesh::{Comparable, PeerId, PeerMessage};
 use crate::resp::value::Value;
 use crate::resp::write::Reply;
 use crate::shard::block::{self, Kind};
@@ -108,6 +108,7 @@ impl Worker {
                 let (host, port) = (target.host.clone(), target.port);
                 tracing::info!(master = format!("{host}:{port}"), node = %hello.origin.node, "link is up");
                 self.add_conn(session, hello, true, now);
+                self.say_comparable(session.conn, hello, true, host.clone(), port);
                 self.broadcast(|| PeerMessage::Identified { host: host.clone(), port });
                 self.greet(session, now);
                 block::put(&mut session.output, Kind::Start, |_| {});
@@ -145,7 +146,17 @@ impl Worker {
         session.kind = SessionKind::Feed(0);
         tracing::info!(reader = session.endpoint.remote, node = %hello.origin.node, "a reader linked");
         self.add_conn(session, hello, false, now);
+        let remote = &session.endpoint.remote;
+        let host = remote.rsplit_once(':').map_or(remote.as_str(), |(host, _)| host).to_owned();
+        self.say_comparable(session.conn, hello, false, host, hello.port);
         Ok(())
+    }
+
+    fn say_comparable(&mut self, conn: ConnId, hello: Hello, is_link: bool, host: String, port: u16) {
+        let (peer, origin) = (PeerId { home: self.id, conn }, hello.origin);
+        let is_able = hello.features & crate::peer::handshake::VERIFY != 0;
+        let comparable = Arc::new(Comparable { peer, origin, is_link, host, port, is_able });
+        self.broadcast(|| PeerMessage::Comparable(Arc::clone(&comparable)));
     }
 
     pub(super) fn add_conn(&mut self, session: &mut Session, hello: Hello, is_link: bool, now: Now) {

@@ -142,7 +142,7 @@ impl Worker {
                 let owner = self.shard.map.owner(partition);
                 self.send(owner, Message::Peer(Box::new(PeerMessage::FeedPull { feed: id, partition })));
             }
-            Kind::Records | Kind::FullBegin | Kind::FullKeys | Kind::FullSlot | Kind::FullEnd => {
+            Kind::Records | Kind::FullBegin | Kind::FullKeys | Kind::FullSlot | Kind::FullEnd | Kind::Verify => {
                 self.deal(id, kind, payload, now)?;
             }
             Kind::Heartbeat => {}
@@ -257,6 +257,7 @@ impl Worker {
                 self.send(link.home, Message::Peer(Box::new(PeerMessage::Merged { link, partition })));
                 true
             }
+            Kind::Verify => self.take_verify(link, dictionary, bytes, now),
             _ => false,
         }
     }

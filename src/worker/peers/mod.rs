@@ -11,6 +11,7 @@ mod figures;
 mod hear;
 mod say;
 mod serve;
+pub(super) mod verify;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -69,6 +70,7 @@ pub(super) struct Peers {
     /// Partitions being pulled, and over which link.
     pulling: BTreeMap<u8, PeerId>,
     active: bool,
+    verify: verify::Verify,
 }
 
 /// A master from the configuration that this core dials.
@@ -141,6 +143,7 @@ impl Peers {
             next_dial: 0,
             pulling: BTreeMap::new(),
             active: false,
+            verify: verify::Verify::default(),
         }
     }
 }
@@ -201,6 +204,7 @@ impl Worker {
             return;
         }
         self.dial_masters(now);
+        self.tick_verify(now);
         if now.mono_us >= self.peers.next_publish_us {
             self.peers.next_publish_us = now.mono_us + PUBLISH_US;
             self.publish(None, now);
@@ -216,7 +220,11 @@ impl Worker {
             State::Waiting { until_us } => Some(until_us),
             _ => None,
         });
-        if self.peers.active { dials.min().unwrap_or(u64::MAX).min(self.peers.next_publish_us) } else { u64::MAX }
+        if self.peers.active {
+            dials.min().unwrap_or(u64::MAX).min(self.peers.next_publish_us).min(self.verify_wake_at_us())
+        } else {
+            u64::MAX
+        }
     }
 
     /// Says on all cores, this one included.

@@ -1,0 +1,68 @@
+//! The end that is asked: it answers from what it holds now, and remembers nothing.
+
+use super::super::super::Worker;
+use super::Purpose;
+use crate::base::ids::{Partition, Slot};
+use crate::merge::origins::OriginIdx;
+use crate::merge::stamp::Hlc;
+use crate::peer::mesh::PeerId;
+use crate::peer::verify::{Body, Repair, Repaired, RunId, Terms};
+use crate::shard::compare::{Level, Listed, Walk, Weights};
+
+impl Worker {
+    pub(super) fn asked_sums(&mut self, peer: PeerId, run: RunId, partition: Partition, terms: Terms, level: Level) {
+        let databases = terms.databases.min(self.shard.keys.databases() as u16);
+        if level == Level::Data {
+            let walk = Walk::over_partition(partition, databases, terms.over_ms);
+            return self.errand(walk, Purpose::AnswerSums { peer, run, partition });
+        }
+        // While no digests are kept there is nothing to say.
+        let Some(sums) = self.shard.kept_sums(partition, databases, level) else { return };
+        let versions = self.versions_said(partition);
+        self.say_verify(peer, run, partition, Body::Sums { level, versions, sums, wrong: 0, databases });
+    }
+
+    pub(super) fn answer_sums(&mut self, peer: PeerId, run: RunId, partition: Partition, walk: &Walk) {
+        let (versions, wrong) = (self.versions_said(partition), walk.wrong.len() as u64);
+        let (sums, databases) = (walk.sums.clone(), walk.databases());
+        self.say_verify(peer, run, partition, Body::Sums { level: Level::Data, versions, sums, wrong, databases });
+    }
+
+    pub(super) fn answer_keys(&mut self, peer: PeerId, run: RunId, slot: Slot, from: u64, keys: Vec<Listed>) {
+        let versions = self.versions_said(slot.partition());
+        self.say_verify(peer, run, slot.partition(), Body::Keys { slot, from, versions, keys });
+    }
+
+    // Joins what the asking end holds of keys that are still as it saw them. `None`: malformed.
+    pub(super) fn repair_asked(
+        &mut self,
+        slot: Slot,
+        terms: Terms,
+        repairs: Vec<Repair>,
+        origin: &impl Fn(u16) -> Option<OriginIdx>,
+    ) -> Option<Vec<Repaired>> {
+        let mut repaired = Vec::with_capacity(repairs.len());
+        for Repair { id, expected, ours } in repairs {
+            let held = self.shard.held(slot, terms.databases, terms.over_ms, id);
+            let counted = held.map_or(Weights::default(), |(_, _, weights, _)| weights);
+            if counted != expected {
+                repaired.push(Repaired { id, theirs: None });
+                continue;
+            }
+            self.shard.stats.digest_mismatches += 1;
+            if let Some((db, key, state)) = ours
+                && self.shard.repair(crate::base::ids::Db(db), &key, &state, origin)?
+            {
+                self.shard.stats.digest_repairs += 1;
+            }
+            let held = self.shard.held(slot, terms.databases, terms.over_ms, id);
+            let theirs = held.map(|(db, key, _, state)| (db.0, key.into_vec(), state));
+            repaired.push(Repaired { id, theirs });
+        }
+        Some(repaired)
+    }
+
+    fn versions_said(&self, partition: Partition) -> Vec<(u16, Hlc)> {
+        self.shard.applied_of(partition).into_iter().map(|(origin, hlc)| (origin.0, hlc)).collect()
+    }
+}

@@ -1,0 +1,322 @@
+//! Comparing our data with other nodes' over the links there are, and repairing what differs.
+//!
+//! Every shard compares its own partitions: it asks the other end what a partition counts for, counts itself, and
+//! where slots differ asks for their keys. A key that differs may have a write under way, so it is looked at again
+//! once both ends have applied everything either had at the first look: if neither side's count has changed and they
+//! still differ, no write explains it, and it is damage. Both ends then join what they hold.
+//!
+//! What is asked of us is answered at once (kept sums, repairs) or by a walk in slices (`Walk`). All walks of a core
+//! share one budget of keys per second, so a comparison takes a few percent of a core however large the data.
+//!
+//! Reading order: this file (what runs, its budget, messages), `run` (one comparison), `exam` (one slot), `answer`
+//! (the other end), `report`.
+
+mod answer;
+mod exam;
+pub(in super::super) mod report;
+mod run;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::super::Worker;
+use super::super::batch::{Message as CoreMessage, Ticket};
+use crate::base::ids::{Partition, ShardId, Slot};
+use crate::base::time::Now;
+use crate::merge::origins::OriginIdx;
+use crate::peer::mesh::{Comparable, PeerId, PeerMessage};
+use crate::peer::verify::{Body, Message, RunId};
+use crate::shard::block::{self, Kind};
+use crate::shard::compare::{Level, Walk};
+use report::VerifyAsk;
+use run::Run;
+
+/// Keys a core walks over in a second: at some 30 ns each about 5 % of its time.
+const KEYS_PER_SECOND: u64 = 1_600_000;
+
+/// Keys walked over in one slice at most.
+const KEYS_AT_ONCE: i64 = 2048;
+
+/// Walks that may wait; what is asked beyond them is not answered, and the asking end gives up.
+const WALKS_MAX: usize = 4096;
+
+/// What a shard knows of comparisons.
+#[derive(Default)]
+pub(in super::super) struct Verify {
+    /// Connections with nodes, on any core.
+    pub(in super::super) peers: Vec<Arc<Comparable>>,
+    runs: Vec<Run>,
+    walks: VecDeque<Errand>,
+    budget: Budget,
+    next_number: u64,
+    background: Background,
+}
+
+/// A walk, and what it is for.
+struct Errand {
+    walk: Walk,
+    purpose: Purpose,
+}
+
+enum Purpose {
+    AnswerSums { peer: PeerId, run: RunId, partition: Partition },
+    AnswerKeys { peer: PeerId, run: RunId, slot: Slot, from: u64 },
+    Own { run: RunId, partition: Partition },
+    Exam { run: RunId, exam: u64 },
+}
+
+/// Keys that may be walked over now.
+#[derive(Default)]
+struct Budget {
+    keys: i64,
+    filled_us: u64,
+}
+
+/// The comparison that always goes on, one partition after another.
+#[derive(Default)]
+struct Background {
+    next_us: u64,
+    partition: usize,
+    link: usize,
+}
+
+impl Budget {
+    fn fill(&mut self, now: Now) {
+        let passed_us = now.mono_us.saturating_sub(self.filled_us).min(1_000_000);
+        let earned = (passed_us * KEYS_PER_SECOND / 1_000_000) as i64;
+        if earned > 0 {
+            self.keys = (self.keys + earned).min(KEYS_AT_ONCE);
+            self.filled_us = now.mono_us;
+        }
+    }
+
+    // When a slice is worth its while again.
+    fn ready_us(&self) -> u64 {
+        let missing = (KEYS_AT_ONCE / 2 - self.keys).max(0) as u64;
+        self.filled_us + missing * 1_000_000 / KEYS_PER_SECOND
+    }
+}
+
+impl Worker {
+    /// A number for a comparison that begins on this core.
+    pub(in super::super) fn next_verify(&mut self) -> RunId {
+        self.peers.verify.next_number += 1;
+        RunId { core: self.id.0, number: self.peers.verify.next_number }
+    }
+
+    /// The connections over which data could be compared, one by node: our own link if there is one.
+    pub(in super::super) fn comparable(&self) -> Vec<Arc<Comparable>> {
+        let mut found: Vec<Arc<Comparable>> = Vec::new();
+        let all = || self.peers.verify.peers.iter();
+        for peer in all().filter(|peer| peer.is_link).chain(all().filter(|peer| !peer.is_link)) {
+            if !found.iter().any(|known| known.origin.node == peer.origin.node) {
+                found.push(Arc::clone(peer));
+            }
+        }
+        found
+    }
+
+    /// All of them.
+    pub(in super::super) fn all_comparable(&self) -> &[Arc<Comparable>] {
+        &self.peers.verify.peers
+    }
+
+    /// A comparison of this shard's partitions begins; its report answers the ticket.
+    pub(in super::super) fn begin_verify(&mut self, from: ShardId, ticket: Ticket, ask: &VerifyAsk, now: Now) {
+        let (first, end) = self.shard.keys.partitions();
+        let partitions = (first..end).map(|partition| Partition(partition as u8));
+        let databases = self.shard.keys.databases() as u16;
+        let run = Run::new(ask.run, &ask.peers, ask.level, partitions.collect(), databases, Some((from, ticket)), now);
+        self.peers.verify.runs.push(run);
+        self.tick_verify(now);
+    }
+
+    pub(in super::super) fn comparable_came(&mut self, peer: Arc<Comparable>) {
+        self.comparable_left(peer.peer);
+        self.peers.verify.peers.push(peer);
+    }
+
+    pub(in super::super) fn comparable_left(&mut self, peer: PeerId) {
+        self.peers.verify.peers.retain(|known| known.peer != peer);
+    }
+
+    /// Periodic work of comparisons.
+    pub(in super::super) fn tick_verify(&mut self, now: Now) {
+        self.compare_in_background(now);
+        for mut run in std::mem::take(&mut self.peers.verify.runs) {
+            if !self.drive(&mut run, now) {
+                self.peers.verify.runs.push(run);
+            }
+        }
+    }
+
+    /// When comparisons next want a tick, on `Now::mono_us`.
+    pub(in super::super) fn verify_wake_at_us(&self) -> u64 {
+        let verify = &self.peers.verify;
+        let walks_us = if verify.walks.is_empty() { u64::MAX } else { verify.budget.ready_us() };
+        verify.runs.iter().map(Run::wake_at_us).fold(walks_us, u64::min)
+    }
+
+    /// One slice of the walks. True: there is more that may be done at once.
+    pub(in super::super) fn verify_slice(&mut self, now: Now) -> bool {
+        if self.peers.verify.walks.is_empty() {
+            return false;
+        }
+        self.peers.verify.budget.fill(now);
+        if now.mono_us < self.peers.verify.budget.ready_us() {
+            return false;
+        }
+        while self.peers.verify.budget.keys > 0
+            && let Some(mut errand) = self.peers.verify.walks.pop_front()
+        {
+            let budget = self.peers.verify.budget.keys as usize;
+            let looked = errand.walk.step(&mut self.shard, budget);
+            self.peers.verify.budget.keys -= looked as i64;
+            if errand.walk.is_over() {
+                self.walked(errand, now);
+            } else {
+                self.peers.verify.walks.push_front(errand);
+            }
+        }
+        self.drain_inbox(now);
+        false
+    }
+
+    fn walked(&mut self, errand: Errand, now: Now) {
+        let Errand { walk, purpose } = errand;
+        if !walk.wrong.is_empty() {
+            self.shard.stats.digest_mismatches += walk.wrong.len() as u64;
+            tracing::warn!(
+                slots = walk.wrong.len(),
+                first = walk.wrong[0].0,
+                "data is not what its digests say: memory was damaged, or a write went past the books; comparing with other nodes repairs it"
+            );
+        }
+        match purpose {
+            Purpose::AnswerSums { peer, run, partition } => self.answer_sums(peer, run, partition, &walk),
+            Purpose::AnswerKeys { peer, run, slot, from } => self.answer_keys(peer, run, slot, from, walk.keys),
+            Purpose::Own { run, partition } => self.with_run(run, now, |_, run| run.counted(partition, &walk)),
+            Purpose::Exam { run, exam } => self.with_run(run, now, |worker, run| {
+                worker.judge(run, exam, walk.keys, now);
+            }),
+        }
+    }
+
+    fn errand(&mut self, walk: Walk, purpose: Purpose) {
+        if self.peers.verify.walks.len() < WALKS_MAX {
+            self.peers.verify.walks.push_back(Errand { walk, purpose });
+        }
+    }
+
+    // Lets one run see to something, and goes on with it.
+    fn with_run(&mut self, id: RunId, now: Now, change: impl FnOnce(&mut Self, &mut Run)) {
+        let Some(at) = self.peers.verify.runs.iter().position(|run| run.id == id) else { return };
+        let mut run = self.peers.verify.runs.swap_remove(at);
+        change(self, &mut run);
+        if !self.drive(&mut run, now) {
+            self.peers.verify.runs.push(run);
+        }
+    }
+
+    /// A block of a comparison for this shard. False: unreadable.
+    pub(super) fn take_verify(&mut self, peer: PeerId, dictionary: &[OriginIdx], bytes: &[u8], now: Now) -> bool {
+        let Some(Message { partition, run, body }) = Message::take(bytes) else { return false };
+        let (first, end) = self.shard.keys.partitions();
+        if !(first..end).contains(&usize::from(partition.0)) {
+            return false;
+        }
+        let origin = |index: u16| dictionary.get(usize::from(index)).copied();
+        let translated = |versions: Vec<(u16, _)>| {
+            versions.into_iter().map(|(at, hlc)| Some((origin(at)?, hlc))).collect::<Option<Vec<_>>>()
+        };
+        match body {
+            Body::AskSums(terms, level) => self.asked_sums(peer, run, partition, terms, level),
+            Body::AskKeys(terms, slot, from, to) => {
+                let walk = Walk::over_slot(slot, terms.databases, terms.over_ms, from, to);
+                self.shard.keep_memories(partition, now.mono_us + exam::MEMORIES_US);
+                self.errand(walk, Purpose::AnswerKeys { peer, run, slot, from });
+            }
+            Body::AskRepair(terms, slot, repairs) => {
+                let Some(repaired) = self.repair_asked(slot, terms, repairs, &origin) else { return false };
+                self.say_verify(peer, run, partition, Body::Repaired(slot, repaired));
+            }
+            Body::Sums { level, versions, sums, wrong, databases } => {
+                let Some(versions) = translated(versions) else { return false };
+                let wanted = if level == Level::Total { 1 } else { crate::base::ids::SLOTS_PER_PARTITION };
+                if sums.len() != wanted {
+                    return false;
+                }
+                self.with_run(run, now, |worker, run| {
+                    worker.sums_came(run, peer, partition, level, versions, sums, wrong, databases, now);
+                });
+            }
+            Body::Keys { slot, from, versions, keys } => {
+                let Some(versions) = translated(versions) else { return false };
+                self.with_run(run, now, |worker, run| worker.keys_came(run, peer, slot, from, versions, keys, now));
+            }
+            Body::Repaired(slot, repaired) => {
+                let mut is_sound = true;
+                self.with_run(run, now, |worker, run| {
+                    is_sound = worker.repaired_came(run, peer, slot, repaired, &origin, now);
+                });
+                return is_sound;
+            }
+        }
+        true
+    }
+
+    // Sends a block over a connection of any core.
+    fn say_verify(&mut self, peer: PeerId, run: RunId, partition: Partition, body: Body) {
+        let mut bytes = Vec::new();
+        let message = Message { partition, run, body };
+        block::put(&mut bytes, Kind::Verify, |out| message.put(out));
+        self.send(peer.home, CoreMessage::Peer(Box::new(PeerMessage::VerifyBytes { peer, bytes })));
+    }
+
+    /// A block for a connection of this core.
+    pub(super) fn send_verify(&mut self, peer: PeerId, bytes: &[u8]) {
+        let Some(mut conn) = self.peers.conns.remove(&peer.conn) else { return };
+        if let Some(mut output) = self.sessions.get_mut(peer.conn).map(|session| std::mem::take(&mut session.output)) {
+            // The block's indices of origins must be known to its reader.
+            self.say_dictionary(&mut conn, &mut output);
+            output.extend_from_slice(bytes);
+            if let Some(session) = self.sessions.get_mut(peer.conn) {
+                session.output = output;
+            }
+            self.dirty(peer.conn);
+        }
+        self.peers.conns.insert(peer.conn, conn);
+    }
+
+    // One partition of one link now and then, so that each link has compared everything once in a period.
+    fn compare_in_background(&mut self, now: Now) {
+        let period_us = self.config.digest_check_period.saturating_mul(1_000_000);
+        let links: Vec<PeerId> = {
+            let all = self.peers.verify.peers.iter();
+            all.filter(|peer| peer.is_link && peer.is_able).map(|peer| peer.peer).collect()
+        };
+        let background = &mut self.peers.verify.background;
+        if period_us == 0 || links.is_empty() || now.mono_us < background.next_us || !self.shard.keys.has_digests() {
+            return;
+        }
+        let (first, end) = self.shard.keys.partitions();
+        let step_us = period_us / (end - first).max(1) as u64 / links.len() as u64;
+        let is_first = background.next_us == 0;
+        background.next_us = now.mono_us + step_us.max(1000);
+        // Nodes that start together need not ask together; and links have other things to say at first.
+        if is_first {
+            background.next_us += self.shard.rng.below(step_us.max(1));
+            return;
+        }
+        background.link += 1;
+        if background.link >= links.len() {
+            background.link = 0;
+            background.partition = (background.partition + 1) % (end - first);
+        }
+        let (peer, partition) = (links[background.link], Partition((first + background.partition) as u8));
+        let databases = self.shard.keys.databases() as u16;
+        let id = self.next_verify();
+        let run = Run::new(id, &[peer], Level::Total, vec![partition], databases, None, now);
+        self.peers.verify.runs.push(run);
+    }
+}
