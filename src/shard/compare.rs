@@ -42,6 +42,22 @@ pub struct Listed {
     pub weights: Weights,
 }
 
+/// A key that is kept.
+#[derive(Clone, Debug)]
+pub struct Held {
+    /// Its database.
+    pub db: Db,
+    /// Its name.
+    pub key: Box<[u8]>,
+    /// What it counts for.
+    pub weights: Weights,
+    /// `state` form.
+    pub state: Vec<u8>,
+}
+
+/// What had been applied of a partition.
+pub type Applied = Vec<(OriginIdx, Hlc)>;
+
 /// A walk over the keys of some slots, in steps, while writes go on.
 pub struct Walk {
     slot: u16,
@@ -182,7 +198,7 @@ impl Shard {
     }
 
     /// What has been applied of a partition.
-    pub fn applied_of(&self, partition: Partition) -> Vec<(OriginIdx, Hlc)> {
+    pub fn applied_of(&self, partition: Partition) -> Applied {
         self.versions.column(usize::from(partition.0)).collect()
     }
 
@@ -193,7 +209,7 @@ impl Shard {
     }
 
     /// The key of that name, what it counts for, and its state.
-    pub fn held(&self, slot: Slot, databases: u16, over_ms: u64, id: u64) -> Option<(Db, Box<[u8]>, Weights, Vec<u8>)> {
+    pub fn held(&self, slot: Slot, databases: u16, over_ms: u64, id: u64) -> Option<Held> {
         (0..databases.min(self.keys.databases() as u16)).map(Db).find_map(|db| {
             let mut found = None;
             self.keys.each_in_slot(db, slot, |entry| {
@@ -202,7 +218,7 @@ impl Shard {
                     let mut bytes = Vec::new();
                     state::encode(entry, &mut bytes);
                     let weights = Weights { writes: weight.writes, contents: weight.contents };
-                    found = Some((db, Box::from(entry.key()), weights, bytes));
+                    found = Some(Held { db, key: Box::from(entry.key()), weights, state: bytes });
                 }
             });
             found

@@ -44,7 +44,7 @@ impl Worker {
         let mut repaired = Vec::with_capacity(repairs.len());
         for Repair { id, expected, ours } in repairs {
             let held = self.shard.held(slot, terms.databases, terms.over_ms, id);
-            let counted = held.map_or(Weights::default(), |(_, _, weights, _)| weights);
+            let counted = held.map_or(Weights::default(), |held| held.weights);
             if counted != expected {
                 repaired.push(Repaired { id, theirs: None });
                 continue;
@@ -56,7 +56,7 @@ impl Worker {
                 self.shard.stats.digest_repairs += 1;
             }
             let held = self.shard.held(slot, terms.databases, terms.over_ms, id);
-            let theirs = held.map(|(db, key, _, state)| (db.0, key.into_vec(), state));
+            let theirs = held.map(|held| (held.db.0, held.key.into_vec(), held.state));
             repaired.push(Repaired { id, theirs });
         }
         Some(repaired)

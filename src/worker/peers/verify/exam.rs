@@ -13,7 +13,7 @@ use crate::merge::origins::OriginIdx;
 use crate::merge::stamp::Hlc;
 use crate::peer::mesh::PeerId;
 use crate::peer::verify::{Body, Repair, Repaired, Terms};
-use crate::shard::compare::{Listed, Walk, Weights};
+use crate::shard::compare::{Applied, Listed, Walk, Weights};
 
 /// How long memories of deletes stay after a slot's keys were listed, microseconds: longer than a repair takes.
 pub(super) const MEMORIES_US: u64 = 10_000_000;
@@ -43,11 +43,11 @@ pub(super) struct Exam {
     phase: Phase,
     began_us: u64,
     /// What the other end listed, and what it had applied then.
-    theirs: Option<(Vec<Listed>, Vec<(OriginIdx, Hlc)>)>,
+    theirs: Option<(Vec<Listed>, Applied)>,
     /// Keys that differed at the last look: what we and they counted.
     seen: BTreeMap<u64, (Weights, Weights)>,
     /// Once both have applied this, what differs and has not changed is damage.
-    until: Vec<(OriginIdx, Hlc)>,
+    until: Applied,
     /// Looks after which every key had changed, or was a new one.
     changes: u32,
     repairs: u32,
@@ -128,7 +128,7 @@ impl Worker {
         peer: PeerId,
         slot: Slot,
         from: u64,
-        versions: Vec<(OriginIdx, Hlc)>,
+        versions: Applied,
         keys: Vec<Listed>,
         now: Now,
     ) {
@@ -199,7 +199,7 @@ impl Worker {
         for (id, ours, theirs) in damaged {
             let held = self.shard.held(exam.slot, exam.terms.databases, exam.terms.over_ms, *id);
             let (weights, held) = match held {
-                Some((db, key, weights, state)) => (weights, Some((db.0, key.into_vec(), state))),
+                Some(held) => (held.weights, Some((held.db.0, held.key.into_vec(), held.state))),
                 None => (Weights::default(), None),
             };
             // It may have changed since it was listed: then there was a write after all.
@@ -238,7 +238,7 @@ impl Worker {
         for Repaired { id, theirs } in repaired {
             let (Some((db, key, state)), Some((ours, counted))) = (theirs, exam.seen.remove(&id)) else { continue };
             let held = self.shard.held(slot, exam.terms.databases, exam.terms.over_ms, id);
-            if held.map_or(Weights::default(), |(_, _, weights, _)| weights) != ours {
+            if held.map_or(Weights::default(), |held| held.weights) != ours {
                 continue;
             }
             if self.shard.repair(crate::base::ids::Db(db), &key, &state, origin).is_none() {
@@ -296,7 +296,7 @@ fn of(versions: &[(OriginIdx, Hlc)], origin: OriginIdx) -> Hlc {
     versions.iter().find(|(known, _)| *known == origin).map_or(Hlc::ZERO, |(_, hlc)| *hlc)
 }
 
-fn greatest(a: &[(OriginIdx, Hlc)], b: &[(OriginIdx, Hlc)]) -> Vec<(OriginIdx, Hlc)> {
+fn greatest(a: &[(OriginIdx, Hlc)], b: &[(OriginIdx, Hlc)]) -> Applied {
     let mut all: BTreeMap<OriginIdx, Hlc> = a.iter().copied().collect();
     for &(origin, hlc) in b {
         let known = all.entry(origin).or_default();

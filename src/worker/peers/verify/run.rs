@@ -15,7 +15,7 @@ use crate::merge::origins::OriginIdx;
 use crate::merge::stamp::Hlc;
 use crate::peer::mesh::PeerId;
 use crate::peer::verify::{Body, RunId, Terms};
-use crate::shard::compare::{Level, Walk, Weights};
+use crate::shard::compare::{Applied, Level, Walk, Weights};
 
 /// Partitions looked at together: enough to keep both ends busy.
 const TOGETHER: usize = 8;
@@ -56,7 +56,7 @@ struct Active {
     /// By side.
     theirs: Vec<Theirs>,
     /// What every side has applied, as far as they have answered.
-    versions: Option<Vec<(OriginIdx, Hlc)>>,
+    versions: Option<Applied>,
 }
 
 enum Theirs {
@@ -190,7 +190,7 @@ impl Worker {
         peer: PeerId,
         partition: Partition,
         level: Level,
-        versions: Vec<(OriginIdx, Hlc)>,
+        versions: Applied,
         sums: Vec<Weights>,
         wrong: u64,
         databases: u16,
@@ -299,7 +299,7 @@ impl Run {
 }
 
 // What both have applied.
-fn least(a: &[(OriginIdx, Hlc)], b: &[(OriginIdx, Hlc)]) -> Vec<(OriginIdx, Hlc)> {
+fn least(a: &[(OriginIdx, Hlc)], b: &[(OriginIdx, Hlc)]) -> Applied {
     let of = |origin: OriginIdx| b.iter().find(|(known, _)| *known == origin).map(|(_, hlc)| *hlc);
     a.iter().filter_map(|&(origin, hlc)| Some((origin, hlc.min(of(origin)?)))).collect()
 }
