@@ -23,7 +23,8 @@ fn main() {
         threads: Some(threads),
         ..Settings::default()
     };
-    let ended = run(&settings, |_| Floor::default(), |running| eprintln!("{running:?}"));
+    eprintln!("{:?} on {:?}", settings.port, settings.bind);
+    let ended = run(&settings, |_| Floor::default());
     std::process::exit(ended.unwrap_or_else(|reason| {
         eprintln!("floor: {reason}");
         1

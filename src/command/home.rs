@@ -137,7 +137,7 @@ pub const SERVER: &[Spec] = &[
     row("sync",                  1,  ADMIN_LOADED.or(NO_MULTI), Home::Replconf, Group::Server, "1.0.0", "Replication of other servers."),
     row("time",                  1,  FAST.or(ANYTIME), Home::Time,   Group::Server, "2.6.0", "Returns the time."),
     row("wait",                  3,  NO_SCRIPT.or(BARRIER),   Home::Wait,      Group::Generic, "3.0.0", "Waits until replicas have the client's writes."),
-    row("tutti.link",           -2,  ADMIN_ANYTIME, Home::Tutti,     Group::Server, "7.2.0", "Turns this connection into a link between nodes."),
+    row("tutti.link",           -2,  ADMIN_STALE,   Home::Tutti,     Group::Server, "7.2.0", "Turns this connection into a link between nodes."),
     row("multimaster",          -2,  CONTAINER,     Home::Multimaster, Group::Server, "7.2.0", "A container for commands about the nodes that are masters of each other."),
     row("multimaster|help",      2,  ANYTIME,       Home::Multimaster, Group::Server, "7.2.0", "Lists the subcommands."),
     row("multimaster|status",    2,  ADMIN_STALE,   Home::Multimaster, Group::Server, "7.2.0", "Shows the members, their links and what waits for them."),

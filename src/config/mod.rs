@@ -83,6 +83,8 @@ pub struct Config {
     pub rdbcompression: bool,
     /// End snapshots with a checksum, and verify it on loading.
     pub rdbchecksum: bool,
+    /// Bytes of the snapshot that are loaded between two looks at clients.
+    pub loading_process_events_interval_bytes: u64,
     /// File name of the snapshot, inside `dir`.
     pub dbfilename: String,
     /// Directory of every file the server writes except the log.
@@ -225,6 +227,7 @@ impl Default for Config {
             stop_writes_on_bgsave_error: true,
             rdbcompression: true,
             rdbchecksum: true,
+            loading_process_events_interval_bytes: 2 << 20,
             dbfilename: "dump.rdb".into(),
             dir: ".".into(),
             replicaof: Vec::new(),

@@ -165,7 +165,6 @@ pub(super) static NOTED: &[Opt] = &[
     noted("storage-provider-options", AtStart, Text, "", FLASH),
     // Snapshots and loading.
     noted("key-load-delay", Anytime, Number, "0", DEBUG),
-    noted("loading-process-events-interval-bytes", Anytime, Memory, "2097152", LOADING),
     noted("loading-process-events-interval-keys", Anytime, Memory, "8192", LOADING),
     noted("max-snapshot-slip", Anytime, Number, "400", FORK),
     noted("multithread-load-enabled", Anytime, Bool, "no", LOADING),

@@ -312,6 +312,13 @@ const SNAPSHOTS: &[Opt] = &[
     flag!("stop-writes-on-bgsave-error", Anytime, stop_writes_on_bgsave_error, "refuse writes after a snapshot failed"),
     flag!("rdbcompression", Anytime, rdbcompression, "compress strings in snapshots"),
     flag!("rdbchecksum", AtStart, rdbchecksum, "end snapshots with a checksum and verify it on loading"),
+    memory!(
+        "loading-process-events-interval-bytes",
+        Anytime,
+        loading_process_events_interval_bytes,
+        1024,
+        "bytes of the snapshot that are loaded at the start between two looks at clients"
+    ),
 ];
 
 const OBSERVATION: &[Opt] = &[

@@ -5,6 +5,7 @@ use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::base::ids::Uuid;
 use crate::base::time::Now;
@@ -12,7 +13,7 @@ use crate::config::Config;
 use crate::merge::origins::OriginId;
 use crate::shard::Shard;
 use crate::snapshot::identity;
-use crate::snapshot::load::{self, Facts, Loaded};
+use crate::snapshot::load::{self, Facts, Loading};
 
 /// What was found.
 pub(crate) struct Data {
@@ -26,7 +27,7 @@ pub(crate) struct Data {
 
 /// A snapshot that has been found sound.
 pub(crate) struct Snapshot {
-    file: File,
+    file: Arc<File>,
     len: u64,
     pub(crate) facts: Facts,
 }
@@ -50,9 +51,11 @@ pub(crate) fn open(config: &Config, fresh: Uuid, now: Now) -> Result<Data, Strin
 }
 
 impl Snapshot {
-    /// Takes into a shard what belongs to it.
-    pub(crate) fn load(&self, shard: &mut Shard, now: Now) -> Result<Loaded, String> {
-        load::load(Positioned { file: &self.file, at: 0 }, self.len, &self.facts, shard, now)
+    /// Begins to take into a shard what belongs to it. The last to be done closes the file: an open one keeps its room
+    /// on the disk when the next snapshot takes its name.
+    pub(crate) fn begin(&self, shard: &mut Shard) -> Result<Loading<Box<dyn io::Read>>, String> {
+        let read: Box<dyn io::Read> = Box::new(Positioned { file: Arc::clone(&self.file), at: 0 });
+        Loading::begin(read, self.len, &self.facts, shard)
     }
 }
 
@@ -64,7 +67,8 @@ fn open_snapshot(path: &Path, config: &Config, now: Now) -> Result<Option<Snapsh
         Err(error) => return Err(named(error)),
     };
     let len = file.metadata().map_err(named)?.len();
-    let read = Positioned { file: &file, at: 0 };
+    let file = Arc::new(file);
+    let read = Positioned { file: Arc::clone(&file), at: 0 };
     let facts = load::check(read, len, config.rdbchecksum, usize::from(config.databases), now).map_err(|damage| {
         format!(
             "{}: {damage}; the file was left as it is: restore a copy, or move it away to start empty",
@@ -147,12 +151,12 @@ fn lock(file: &File) -> bool {
 }
 
 /// Reads of one file by several cores, each from its own place.
-struct Positioned<'a> {
-    file: &'a File,
+struct Positioned {
+    file: Arc<File>,
     at: u64,
 }
 
-impl io::Read for Positioned<'_> {
+impl io::Read for Positioned {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let read = self.file.read_at(into, self.at)?;
         self.at += read as u64;

@@ -51,9 +51,9 @@ use crate::worker::port::Core;
 
 /// Runs a node from check to end: answers the exit code, or one line why it could not start.
 ///
-/// `on_ready` is called once all cores are there; what it waits for, systemd waits for (log lines, pid file). SIGTERM
-/// and SIGINT ask every core to shut down; a second one ends the process at once.
-pub fn run<C, F>(settings: &Settings, make_core: F, on_ready: impl FnOnce(&Running)) -> Result<i32, String>
+/// A supervisor is told when the cores say so (`Action::Ready`), and when the end begins. SIGTERM and SIGINT ask every
+/// core to shut down; a second one ends the process at once.
+pub fn run<C, F>(settings: &Settings, make_core: F) -> Result<i32, String>
 where
     C: Core + 'static,
     F: Fn(CoreSeat) -> C + Send + Sync + 'static,
@@ -62,18 +62,10 @@ where
     let clients_max = process::raise_file_limit(settings.clients_max, core_count(settings));
     signals::install().map_err(|error| format!("could not handle signals: {error}"))?;
     let running = start(&Settings { clients_max, ..settings.clone() }, make_core)?;
-    on_ready(&running);
-    notify("READY=1");
     if let Some(signal) = signals::wait(running.finished().as_fd()) {
         tracing::warn!("received {signal}, shutting down");
         running.stop();
     }
-    notify("STOPPING=1");
+    process::say_stopping(settings.supervised);
     Ok(running.wait())
-}
-
-fn notify(state: &str) {
-    if let Err(error) = process::sd_notify(state) {
-        tracing::warn!("could not tell systemd {state}: {error}");
-    }
 }

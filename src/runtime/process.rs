@@ -4,6 +4,8 @@ use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
+use crate::config::values::Supervised;
+
 /// Descriptors beside clients: listeners, rings, logs, files, links (Redis reserves as many) and, per core, rings.
 const RESERVED_FILES: u64 = 32;
 const FILES_PER_CORE: u64 = 16;
@@ -44,8 +46,38 @@ pub(crate) fn raise_memlock_limit() -> io::Result<u64> {
     Ok(soft)
 }
 
-/// Tells systemd (`supervised systemd`), for example `READY=1` or `STOPPING=1`. Without NOTIFY_SOCKET: nothing.
-pub fn sd_notify(state: &str) -> io::Result<()> {
+/// Tells the supervisor that the node serves.
+pub fn say_ready(supervised: Supervised) {
+    match supervised {
+        Supervised::No => {}
+        // What Upstart's `expect stop` waits for; who does not wait for it must not be stopped.
+        Supervised::Upstart | Supervised::Auto if std::env::var_os("UPSTART_JOB").is_some() => {
+            // SAFETY: a plain system call; the supervisor lets the process run on.
+            unsafe { libc::raise(libc::SIGSTOP) };
+        }
+        Supervised::Upstart => tracing::warn!("supervised upstart, but UPSTART_JOB is not set: nobody is told"),
+        Supervised::Systemd if std::env::var_os("NOTIFY_SOCKET").is_none() => {
+            tracing::warn!("supervised systemd, but NOTIFY_SOCKET is not set: nobody is told");
+        }
+        Supervised::Systemd | Supervised::Auto => notify("STATUS=Ready to accept connections\nREADY=1"),
+    }
+}
+
+/// Tells the supervisor that the end has begun.
+pub fn say_stopping(supervised: Supervised) {
+    if matches!(supervised, Supervised::Systemd | Supervised::Auto) {
+        notify("STOPPING=1");
+    }
+}
+
+fn notify(state: &str) {
+    if let Err(error) = sd_notify(state) {
+        tracing::warn!("could not tell systemd {state}: {error}");
+    }
+}
+
+// Without NOTIFY_SOCKET: nothing.
+fn sd_notify(state: &str) -> io::Result<()> {
     let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return Ok(()) };
     let path = path.into_encoded_bytes();
     let address = match path.split_first() {

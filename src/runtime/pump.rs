@@ -272,6 +272,7 @@ impl<C: Core> Pump<C> {
                     process::raise_file_limit(config.maxclients as usize, self.node.cores());
                 }
                 Action::RewriteConfig(config) => config_file::rewrite_beside(config, Arc::clone(&self.mailbox)),
+                Action::Ready => self.node.say_ready(),
                 Action::Exit(code) => self.exit(code),
             }
             self.next_timer_us = 0;

@@ -17,6 +17,8 @@ use crate::worker::{Node, Worker, WorkerSettings};
 pub fn serve(config: Config) -> Result<i32, String> {
     let started = clock::now();
     let data = super::data::open(&config, Uuid(random_bytes()?), started)?;
+    let settings = settings(&config);
+    let cores = super::core_count(&settings) as u16;
     let node = Arc::new(Node {
         realm: Arc::new(Realm::new(data.own, u64::from_le_bytes(random_bytes()?))),
         run_id: hex(&random_bytes::<20>()?),
@@ -25,16 +27,14 @@ pub fn serve(config: Config) -> Result<i32, String> {
         config_file: (!config.config_file.is_empty()).then(|| config.config_file.clone()),
         executable: std::env::current_exe().map_or_else(|_| String::new(), |path| path.to_string_lossy().into_owned()),
         clients: AtomicUsize::new(0),
+        loading: AtomicUsize::new(usize::from(cores)),
     });
-    let settings = settings(&config);
-    let cores = super::core_count(&settings) as u16;
     let backlog_bytes_max = (config.repl_backlog_size / u64::from(cores)) as usize;
-    let (port, config) = (config.port, Arc::new(config));
+    let config = Arc::new(config);
     let seed = AtomicU64::new(u64::from_le_bytes(random_bytes()?));
     // Held until the end: it locks our identity.
     let super::data::Data { snapshot, lock: _lock, .. } = data;
-    let loading = Loading { state: Mutex::new((snapshot.map(Arc::new), cores)) };
-    let (tell_loaded, all_loaded) = std::sync::mpsc::channel();
+    let loading = Loading { state: Mutex::new((snapshot, cores)) };
     let make = move |seat: CoreSeat| {
         let shard = ShardSettings {
             id: seat.shard,
@@ -46,43 +46,37 @@ pub fn serve(config: Config) -> Result<i32, String> {
         };
         let mut worker = Worker::new(&WorkerSettings { shard, node: Arc::clone(&node), config: Arc::clone(&config) });
         worker.set_stopwatch(clock::mono_us);
-        loading.load_into(&mut worker);
-        // Nobody listens once the node serves, and then nobody loads.
-        let _ = tell_loaded.send(());
+        loading.begin(&mut worker);
         worker
     };
-    let on_ready = |_: &super::Running| {
-        all_loaded.iter().take(usize::from(cores)).for_each(drop);
-        tracing::info!(port, cores, "Ready to accept connections");
-    };
-    super::run(&settings, make, on_ready)
+    super::run(&settings, make)
 }
 
-/// The snapshot while cores load it, and how many have still to.
+/// The snapshot until every core has begun to load it, and how many have still to.
 struct Loading {
-    state: Mutex<(Option<Arc<Snapshot>>, u16)>,
+    state: Mutex<(Option<Snapshot>, u16)>,
 }
 
 impl Loading {
-    fn load_into(&self, worker: &mut Worker) {
-        let state = || self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(snapshot) = state().0.clone() else { return };
-        match snapshot.load(&mut worker.shard, clock::now()) {
-            Ok(_) => worker.set_loaded(snapshot.facts.keys, snapshot.facts.expired),
+    fn begin(&self, worker: &mut Worker) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let (snapshot, left) = &mut *state;
+        let begun = snapshot.as_ref().map(|snapshot| {
+            worker.set_loaded(snapshot.facts.keys, snapshot.facts.expired);
+            snapshot.begin(&mut worker.shard)
+        });
+        *left -= 1;
+        if *left == 0 {
+            *snapshot = None;
+        }
+        drop(state);
+        match begun.transpose() {
+            Ok(loading) => worker.begin_loading(loading, clock::now()),
             Err(reason) => {
-                // It was looked at whole before: it changed under us, and part of it is loaded.
+                // It was looked at whole before.
                 tracing::error!("The snapshot changed while it was loaded: {reason}");
                 std::process::abort();
             }
-        }
-        let mut state = state();
-        state.1 -= 1;
-        if state.1 == 0 {
-            // An open file keeps its room on the disk when the next snapshot takes its name.
-            state.0 = None;
-            let (keys, expired) = (snapshot.facts.keys, snapshot.facts.expired);
-            let took_ms = clock::now().mono_us.saturating_sub(worker.node.started.mono_us) / 1000;
-            tracing::info!("DB loaded from disk: {keys} keys, {expired} expired, {took_ms} ms after the start");
         }
     }
 }
@@ -98,6 +92,7 @@ fn settings(config: &Config) -> Settings {
         unix_socket: (!config.unixsocket.is_empty()).then(|| config.unixsocket.clone().into()),
         unix_socket_mode: (config.unixsocketperm != 0).then_some(config.unixsocketperm),
         clients_max: config.maxclients as usize,
+        supervised: config.supervised,
         ..Settings::default()
     }
 }

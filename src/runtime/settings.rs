@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use crate::config::values::Supervised;
+
 /// Everything about threads and listeners. `Default` listens nowhere and uses every allowed core.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -26,6 +28,8 @@ pub struct Settings {
     pub unix_socket_mode: Option<u32>,
     /// Local address of outgoing connections; None: the kernel chooses.
     pub dial_source: Option<IpAddr>,
+    /// Who is told that the node is ready.
+    pub supervised: Supervised,
     /// How many clients the core will let in; the limit of open files is raised to fit.
     pub clients_max: usize,
     /// Batches one ring of the mesh holds.
@@ -58,6 +62,7 @@ impl Default for Settings {
             unix_socket: None,
             unix_socket_mode: None,
             dial_source: None,
+            supervised: Supervised::No,
             clients_max: 10_000,
             mesh_batches: super::mesh::RING_BATCHES,
             receive_buffers: super::buffers::BUFFER_COUNT,

@@ -16,11 +16,13 @@ use super::mailbox::{Mailbox, new_eventfd, signal};
 use super::mesh::{self, Mesh};
 use super::net::Net;
 use super::preflight::explain_start;
+use super::process;
 use super::pump::{Parts, Pump};
 use super::resolve::Resolver;
 use super::settings::Settings;
 use super::signals;
 use crate::base::ids::ShardId;
+use crate::config::values::Supervised;
 use crate::worker::port::Core;
 
 /// Memory glommio registers per executor (its minimum): locked, three times.
@@ -60,9 +62,15 @@ pub(crate) struct Node {
     exit_code: AtomicI32,
     /// Signalled when the last core is done.
     finished: OwnedFd,
+    supervised: Supervised,
 }
 
 impl Node {
+    /// The node serves.
+    pub(crate) fn say_ready(&self) {
+        process::say_ready(self.supervised);
+    }
+
     pub(crate) fn ring_of(&self, shard: ShardId) -> RawFd {
         self.rings[usize::from(shard.0)].load(Ordering::Relaxed)
     }
@@ -142,6 +150,7 @@ where
         working: AtomicUsize::new(cores),
         exit_code: AtomicI32::new(0),
         finished: new_eventfd().map_err(io)?,
+        supervised: settings.supervised,
     });
     let start = Arc::new(Start {
         make_core,
@@ -150,6 +159,7 @@ where
         cpus: cpus(settings, cores),
         failure: Mutex::new(None),
         all_built: Barrier::new(cores + 1),
+        all_made: Barrier::new(cores),
         all_gone: Barrier::new(cores),
     });
     let mut threads = Vec::new();
@@ -179,6 +189,7 @@ struct Start<F> {
     cpus: Vec<Option<core_affinity::CoreId>>,
     failure: Mutex<Option<String>>,
     all_built: Barrier,
+    all_made: Barrier,
     all_gone: Barrier,
 }
 
@@ -241,6 +252,8 @@ where
     let shards = node.rings.len() as u16;
     let seat = CoreSeat { shard: ShardId(core as u16), shards, clients_max: settings.clients_max };
     let core = (start.make_core)(seat);
+    // What is ready within a moment is ready for the first client.
+    start.all_made.wait();
     let pump = Pump::new(Parts { core, net, mesh, dials, node, mailbox });
     let net = executor.run(pump.run());
     // A doorbell must not find somebody else's descriptor under this ring's number.

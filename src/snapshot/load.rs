@@ -91,26 +91,64 @@ pub fn check(read: impl Read, len: u64, verify: bool, databases: usize, now: Now
     }
 }
 
+/// A file that [`check`] has passed, on its way into a shard.
+pub struct Loading<R> {
+    reader: Reader<R>,
+    /// Ours, by the file's index.
+    origins: Vec<Option<OriginIdx>>,
+    loaded: Loaded,
+    len: u64,
+}
+
+impl<R: Read> Loading<R> {
+    /// Takes what the file says beside its keys. The error is one line.
+    pub fn begin(read: R, len: u64, facts: &Facts, shard: &mut Shard) -> Result<Self, String> {
+        let origins = facts.indices(shard.realm())?;
+        facts.restore(shard, &origins);
+        let reader = Reader::new(read, len, false).map_err(|damage| damage.to_string())?;
+        Ok(Self { reader, origins, loaded: Loaded::default(), len })
+    }
+
+    /// Takes the keys that belong to the shard out of about `bytes` more of the file. True: that was all.
+    pub fn step(&mut self, shard: &mut Shard, bytes: u64, now: Now) -> Result<bool, String> {
+        let Self { reader, origins, loaded, .. } = self;
+        let origin = |index: u16| origins.get(usize::from(index)).copied().flatten();
+        let end = reader.position().saturating_add(bytes);
+        while reader.position() < end {
+            match reader.next().map_err(|damage| damage.to_string())? {
+                None => {
+                    // Those past their deadline leave the counts now.
+                    let time_ms = shard.time_ms(now);
+                    while shard.keys.expire(time_ms, 0, 0, &|_, _| false, 10_000).1 {}
+                    shard.stats = Default::default();
+                    return Ok(true);
+                }
+                Some(Record::Aux { name: aux::KEY, value }) => {
+                    put_whole(shard, value, &origin).ok_or("malformed key")?;
+                }
+                Some(Record::Key(key)) => put_key(shard, &key, &origin, now, loaded).ok_or("malformed state")?,
+                Some(_) => {}
+            }
+        }
+        Ok(false)
+    }
+
+    /// How much of the file has been looked at, and how much there is, bytes.
+    pub fn progress(&self) -> (u64, u64) {
+        (self.reader.position(), self.len)
+    }
+
+    /// What has been taken so far.
+    pub fn loaded(&self) -> Loaded {
+        self.loaded
+    }
+}
+
 /// Takes into a shard what belongs to it of a file that [`check`] has passed. The error is one line.
 pub fn load(read: impl Read, len: u64, facts: &Facts, shard: &mut Shard, now: Now) -> Result<Loaded, String> {
-    let origins = facts.indices(shard.realm())?;
-    facts.restore(shard, &origins);
-    let origin = |index: u16| origins.get(usize::from(index)).copied().flatten();
-    let mut reader = Reader::new(read, len, false).map_err(|damage| damage.to_string())?;
-    let mut loaded = Loaded::default();
-    loop {
-        match reader.next().map_err(|damage| damage.to_string())? {
-            None => break,
-            Some(Record::Aux { name: aux::KEY, value }) => put_whole(shard, value, &origin).ok_or("malformed key")?,
-            Some(Record::Key(key)) => put_key(shard, &key, &origin, now, &mut loaded).ok_or("malformed state")?,
-            Some(_) => {}
-        }
-    }
-    // Those past their deadline leave the counts now.
-    let time_ms = shard.time_ms(now);
-    while shard.keys.expire(time_ms, 0, 0, &|_, _| false, 10_000).1 {}
-    shard.stats = Default::default();
-    Ok(loaded)
+    let mut loading = Loading::begin(read, len, facts, shard)?;
+    while !loading.step(shard, u64::MAX, now)? {}
+    Ok(loading.loaded())
 }
 
 impl Facts {

@@ -130,6 +130,11 @@ impl<R: Read> Reader<R> {
         })
     }
 
+    /// How far it has read, bytes.
+    pub fn position(&self) -> u64 {
+        self.source.position()
+    }
+
     /// The next record; `None` at the end, whose checksum has been found right.
     #[allow(clippy::should_implement_trait, reason = "a record borrows from the reader, as no iterator's item can")]
     #[expect(clippy::should_implement_trait, reason = "records borrow from the reader, which no iterator allows")]

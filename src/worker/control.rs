@@ -205,6 +205,8 @@ pub struct Figures {
     pub links_and_feeds: (usize, usize),
     /// Bytes of the buffers of feeds.
     pub feed_bytes: usize,
+    /// Of the snapshot this core is loading: bytes looked at.
+    pub loading_bytes: u64,
     /// Per command: calls, microseconds, rejected, failed.
     pub commands: Vec<(&'static str, CommandStats)>,
     /// Lines of what this core knows of its links and feeds, see `peer`.

@@ -11,7 +11,7 @@ use crate::base::ids::{ConnId, Db, ShardId};
 use crate::base::time::Now;
 use crate::command::args::Args;
 use crate::command::error::CommandError;
-use crate::command::spec::{CONTAINER, GROWS, Join, NO_AUTH, Run, Spec, WRITE};
+use crate::command::spec::{CONTAINER, GROWS, Join, LOADING, NO_AUTH, Run, Spec, WRITE};
 use crate::command::{Ctx, Handler, rename, scan};
 use crate::resp::parse::{Argv, Limits as ParseLimits, Parsed, Parser};
 use crate::resp::write::{Reply, Version};
@@ -404,14 +404,17 @@ impl Worker {
         if !session.authenticated && !spec.flags.has(NO_AUTH) {
             return Some(CommandError::Text("NOAUTH Authentication required."));
         }
+        if spec.flags.has(GROWS) && self.config.maxmemory > 0 && self.memory.used as u64 > self.config.maxmemory {
+            return Some(CommandError::Text("OOM command not allowed when used memory > 'maxmemory'."));
+        }
         if let Some(error) = self.refuses_unsaved(spec) {
             return Some(error);
         }
         if spec.flags.has(WRITE) && self.config.refuses_writes() {
             return Some(CommandError::Text("READONLY You can't write against a read only replica."));
         }
-        if spec.flags.has(GROWS) && self.config.maxmemory > 0 && self.memory.used as u64 > self.config.maxmemory {
-            return Some(CommandError::Text("OOM command not allowed when used memory > 'maxmemory'."));
+        if self.loading.is_some() && !spec.flags.has(LOADING) && self.is_loading() {
+            return Some(CommandError::Text("LOADING Redis is loading the dataset in memory"));
         }
         None
     }

@@ -2,14 +2,15 @@
 //! is owed by the other cores.
 //!
 //! Reading order: this file (the worker and its calls from the world), `dispatch` (a command's way), `plan` (several
-//! owners), `tx` (several owners at once), `home` (commands that run where the client is), `saving`, `session`,
-//! `locks`, `batch`, `control`.
+//! owners), `tx` (several owners at once), `home` (commands that run where the client is), `loading`, `saving`,
+//! `session`, `locks`, `batch`, `control`.
 
 pub mod batch;
 pub mod control;
 mod dispatch;
 mod foresight;
 pub mod home;
+mod loading;
 pub mod locks;
 mod peers;
 mod plan;
@@ -55,6 +56,8 @@ pub struct Node {
     pub executable: String,
     /// Clients of all cores, for `maxclients`.
     pub clients: AtomicUsize,
+    /// Cores that have not yet loaded the snapshot the node starts with.
+    pub loading: AtomicUsize,
 }
 
 /// See the file's head.
@@ -103,6 +106,7 @@ pub struct Worker {
     config_count: u64,
     stopwatch: fn() -> u64,
     saving: saving::Saving,
+    loading: Option<loading::Loading>,
 }
 
 /// What the runtime last said of memory.
@@ -191,6 +195,7 @@ impl Worker {
             config_count: 0,
             stopwatch: || 0,
             saving: saving::Saving::new(settings.node.started, cores),
+            loading: None,
         };
         worker.configure(Arc::clone(&settings.config));
         worker
@@ -530,16 +535,23 @@ impl Core for Worker {
         if self.pause.is_some_and(|(until_us, _)| now.mono_us >= until_us) {
             self.end_pause(now);
         }
-        self.shard.promise(now);
         self.run_later(now);
         self.serve_waits(now);
         self.check_clients(now);
-        self.tick_peers(now);
-        self.tick_saving(now);
+        // Half of the data must neither be saved nor be shown to other nodes: they would take what is missing for
+        // deleted.
+        if !self.is_loading() {
+            self.shard.promise(now);
+            self.tick_peers(now);
+            self.tick_saving(now);
+        }
         self.drain_inbox(now);
     }
 
     fn background(&mut self, now: Now) -> bool {
+        if self.loading.is_some() {
+            return self.load_slice(now);
+        }
         let busy = self.shard.background(now, &mut self.work) | self.verify_slice(now);
         self.save_slice(now) | busy
     }

@@ -164,6 +164,8 @@ pub enum Action {
     Reconfigured(Arc<Config>),
     /// Put this configuration into its file (`config_file`); answered by [`Core::config_rewritten`].
     RewriteConfig(Arc<Config>),
+    /// The node has its data and serves: tell the supervisor.
+    Ready,
     /// This core is done: stop the process with this exit code once all cores are (the others are told to
     /// [`Core::shutdown`]) and outputs are flushed. The first code above zero wins.
     Exit(i32),

@@ -4,5 +4,6 @@ mod configuring;
 mod isolation;
 mod keyspace;
 mod links;
+mod loading;
 #[allow(unreachable_pub, reason = "shared by the modules of this program")]
 mod world;

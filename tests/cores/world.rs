@@ -5,8 +5,9 @@
 //! late by chance: every world has some slow pairs of cores. The same seed gives the same world.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io::{Cursor, Read};
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tutti::base::ids::{ConnId, ShardId, Uuid};
 use tutti::base::rng::Rng;
@@ -19,6 +20,7 @@ use tutti::merge::realm::Realm;
 use tutti::resp::value::{Value, decode};
 use tutti::resp::write::encode_command;
 use tutti::shard::ShardSettings;
+use tutti::snapshot::load::{Loading, check};
 use tutti::worker::batch::Batch;
 use tutti::worker::port::{Action, Core, Endpoint};
 use tutti::worker::{Node as Facts, Worker, WorkerSettings};
@@ -113,6 +115,7 @@ impl World {
             config_file: None,
             executable: String::new(),
             clients: AtomicUsize::new(0),
+            loading: AtomicUsize::new(0),
         });
         let config = Arc::new(config);
         let worker = |id: usize| {
@@ -168,6 +171,21 @@ impl World {
             self.pass_ms(10);
         }
         panic!("never: {what}");
+    }
+
+    /// Makes a node begin with a snapshot, as if it had just started with it.
+    pub fn load(&mut self, node: usize, file: &[u8]) {
+        let now = self.now;
+        let cores = &mut self.nodes[node].cores;
+        let databases = cores[0].shard.keys.databases();
+        let facts = check(file, file.len() as u64, false, databases, now).expect("a sound file");
+        cores[0].node.loading.store(cores.len(), Ordering::Relaxed);
+        for worker in cores {
+            let read: Box<dyn Read> = Box::new(Cursor::new(file.to_vec()));
+            let loading = Loading::begin(read, file.len() as u64, &facts, &mut worker.shard).expect("it was checked");
+            worker.set_loaded(facts.keys, facts.expired);
+            worker.begin_loading(Some(loading), now);
+        }
     }
 
     /// A client connected to a core.

@@ -9,5 +9,6 @@ mod limits;
 mod links;
 #[allow(unreachable_pub, reason = "shared by the modules of this program")]
 mod node;
+mod supervised;
 mod table;
 mod verify;

@@ -10,7 +10,7 @@ use tutti::resp::value::{Value, decode};
 use tutti::resp::write::encode_command;
 
 /// Nothing here may take longer.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A running server with two cores and a folder of its own; killed when dropped.
 pub struct Node {
@@ -35,6 +35,17 @@ impl Node {
     /// The same with a configuration file of this content.
     #[track_caller]
     pub fn start_with_file(content: Option<&str>, options: &[&str]) -> Self {
+        Self::start_with(content, &[], options)
+    }
+
+    /// The same with these variables in the environment.
+    #[track_caller]
+    pub fn start_with_env(env: &[(&str, &str)], options: &[&str]) -> Self {
+        Self::start_with(None, env, options)
+    }
+
+    #[track_caller]
+    fn start_with(content: Option<&str>, env: &[(&str, &str)], options: &[&str]) -> Self {
         let port = free_port();
         let folder = std::env::temp_dir().join(format!("tutti-server-test-{}-{port}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("a temporary folder can be made");
@@ -49,6 +60,7 @@ impl Node {
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir", &dir, "--save", ""])
             .args(["--server-threads", "2"])
             .args(options)
+            .envs(env.iter().copied())
             .stdout(Stdio::null())
             .spawn()
             .expect("the server was built");

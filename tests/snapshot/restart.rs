@@ -36,6 +36,31 @@ fn after_a_kill_the_last_snapshot_and_the_identity_are_there() {
 }
 
 #[test]
+fn while_the_snapshot_is_loaded_clients_hear_so_and_then_find_all_of_it() {
+    let folder = Folder::new();
+    let server = Server::ours(&folder, &["--server-threads", "2"]);
+    let mut conn = server.connect();
+    for n in 0..400 {
+        let pairs: Vec<String> = (0..250).map(|key| format!("key:{n}:{key} value")).collect();
+        assert_eq!(conn.text(&format!("MSET {}", pairs.join(" "))), "OK");
+    }
+    assert_eq!(conn.text("SAVE"), "OK");
+    let digest = conn.text("MULTIMASTER DIGEST");
+    server.kill();
+    let slowly = ["--server-threads", "2", "--loading-process-events-interval-bytes", "1024"];
+    let server = Server::ours(&folder, &slowly);
+    let mut conn = server.connect();
+    // Three megabytes, a kilobyte between two looks at clients.
+    assert_eq!(conn.text("PING"), "-LOADING Redis is loading the dataset in memory");
+    assert_eq!(conn.info("loading"), "1");
+    assert_eq!(conn.text("GET key:1:1"), "-LOADING Redis is loading the dataset in memory");
+    eventually("it is loaded", || conn.text("PING") == "PONG");
+    assert_eq!(conn.info("loading"), "0");
+    assert_eq!(conn.text("DBSIZE"), "100000");
+    assert_eq!(conn.text("MULTIMASTER DIGEST"), digest);
+}
+
+#[test]
 fn a_node_without_a_snapshot_keeps_its_identity() {
     let folder = Folder::new();
     Server::ours(&folder, &[]).kill();

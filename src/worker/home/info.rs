@@ -45,6 +45,7 @@ impl Worker {
             thread_us: (self.memory.measured.thread_user_us, self.memory.measured.thread_system_us),
             commands: table::all().map(|spec| spec.name).zip(self.command_stats.iter().copied()).collect(),
             peers: self.peer_figures(now),
+            loading_bytes: self.loading_bytes(),
             ..Figures::default()
         };
         for session in self.sessions.iter().filter(|session| !session.closing) {
@@ -288,6 +289,7 @@ impl Sum {
             all.blocked += one.blocked;
             all.client_bytes += one.client_bytes;
             all.feed_bytes += one.feed_bytes;
+            all.loading_bytes += one.loading_bytes;
             all.input_bytes_max = all.input_bytes_max.max(one.input_bytes_max);
             all.output_bytes_max = all.output_bytes_max.max(one.output_bytes_max);
             all.links_and_feeds.0 += one.links_and_feeds.0;
@@ -422,10 +424,10 @@ fn keyspace_section(all: &Figures, lines: &mut Lines<'_>) {
 }
 
 /// Lines of `name:value`.
-pub(super) struct Lines<'a>(&'a mut String);
+pub(in super::super) struct Lines<'a>(&'a mut String);
 
 impl Lines<'_> {
-    pub(super) fn put(&mut self, name: &str, value: impl Display) {
+    pub(in super::super) fn put(&mut self, name: &str, value: impl Display) {
         let _ = write!(self.0, "{name}:{value}\r\n");
     }
 

@@ -10,7 +10,7 @@ mod client;
 mod command_docs;
 mod config;
 mod connection;
-mod info;
+pub(super) mod info;
 pub mod later;
 mod limits;
 pub mod observe;

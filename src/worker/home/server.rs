@@ -247,7 +247,7 @@ impl Worker {
     pub(super) fn persistence_section(&self, sum: &Sum, lines: &mut super::info::Lines<'_>, now: Now) {
         let state = self.persistence();
         let seconds = |seconds: Option<u64>| seconds.map_or(-1, |seconds| seconds as i64);
-        lines.put("loading", 0);
+        lines.put("loading", u8::from(self.is_loading()));
         lines.put("async_loading", 0);
         for name in ["current_cow_peak", "current_cow_size", "current_cow_size_age"] {
             lines.put(name, 0);
@@ -277,6 +277,9 @@ impl Worker {
         lines.put("aof_last_write_status", "ok");
         for name in ["aof_last_cow_size", "module_fork_in_progress", "module_fork_last_cow_size"] {
             lines.put(name, 0);
+        }
+        if self.is_loading() {
+            self.loading_lines(&sum.all, lines, now);
         }
     }
 }

@@ -110,7 +110,7 @@ impl Worker {
 
     // Clients' writes wait from here on: those answered must be in the snapshot.
     fn begin_end(&mut self, saves: bool, now: Now) {
-        if !saves {
+        if !saves || self.is_loading() {
             return self.leave();
         }
         self.tell_all(&Tell::Pause { until_us: u64::MAX, writes_only: true });
