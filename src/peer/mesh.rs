@@ -196,8 +196,10 @@ pub struct PeerFigures {
     pub full_merges: u64,
     /// Handshakes that resumed from the backlog.
     pub resumes: u64,
-    /// Its clock less ours at its last promise, milliseconds.
+    /// Its clock less ours, milliseconds (`peer::offset`).
     pub clock_offset_ms: i64,
+    /// That is beyond `max-clock-drift`.
+    pub is_beyond_drift: bool,
     /// Milliseconds between its newest write's stamp and now, when it was applied last.
     pub lag_ms: u64,
 }

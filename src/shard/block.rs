@@ -38,7 +38,7 @@ pub enum Kind {
     FullSlot = 10,
     /// It is complete.
     FullEnd = 11,
-    /// Nothing but a sign of life.
+    /// A sign of life: what the sender's clock says.
     Heartbeat = 12,
     /// The members the sender knows.
     Members = 13,

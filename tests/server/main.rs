@@ -1,6 +1,7 @@
 //! The real binary on a free port, spoken to over sockets.
 
 mod client;
+mod clock;
 mod config;
 mod connection;
 mod info;

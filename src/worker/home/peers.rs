@@ -208,6 +208,11 @@ impl Worker {
         lines.put("mm_conflicts_won", sum.all.shard.merged_won);
         lines.put("mm_conflicts_lost", sum.all.shard.merged_lost);
         lines.put("mm_duplicates", sum.all.shard.duplicates);
+        lines.put(
+            "mm_clock_offset_ms_max",
+            sum.all.peers.iter().map(|peer| peer.clock_offset_ms.abs()).max().unwrap_or(0),
+        );
+        lines.put("mm_clocks_beyond_drift", sum.all.peers.iter().filter(|peer| peer.is_beyond_drift).count());
         lines.put("mm_beyond_max_clock_drift", sum.all.shard.drifted);
         lines.put("digest_comparisons", sum.all.shard.digest_comparisons);
         lines.put("digest_mismatches", sum.all.shard.digest_mismatches);

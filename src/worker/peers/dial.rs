@@ -180,7 +180,7 @@ impl Worker {
                 uncredited: Vec::new(),
                 last_input_us: now.mono_us,
                 promise: Hlc::ZERO,
-                clock_offset_ms: 0,
+                offset: Offset::default(),
                 bytes_in: 0,
             },
         );

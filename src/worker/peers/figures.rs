@@ -72,7 +72,8 @@ impl Worker {
                 bytes_out: session.map_or(0, |session| session.bytes_out),
                 full_merges: target.full_merges,
                 resumes: target.handshakes,
-                clock_offset_ms: conn.map_or(0, |conn| conn.clock_offset_ms),
+                clock_offset_ms: conn.map_or(0, |conn| conn.offset.ms()),
+                is_beyond_drift: conn.is_some_and(|conn| conn.offset.is_beyond()),
                 lag_ms: 0,
             });
         }
@@ -88,7 +89,8 @@ impl Worker {
                 idle_s: Some(seconds(conn.last_input_us)),
                 bytes_in: conn.bytes_in,
                 bytes_out: session.map_or(0, |session| session.bytes_out),
-                clock_offset_ms: conn.clock_offset_ms,
+                clock_offset_ms: conn.offset.ms(),
+                is_beyond_drift: conn.offset.is_beyond(),
                 ..PeerFigures::default()
             });
         }

@@ -9,6 +9,7 @@ use crate::merge::op::take_varint;
 use crate::merge::origins::OriginIdx;
 use crate::peer::codec;
 use crate::peer::mesh::{Entry, PeerId, PeerMessage};
+use crate::peer::offset::Change;
 use crate::resp::value::try_decode;
 use crate::shard::block::{self, Front, Kind};
 use crate::shard::{Merged, record};
@@ -106,7 +107,7 @@ impl Worker {
                 let members: Arc<[Uuid]> = nodes[direct..].into();
                 self.broadcast(|| PeerMessage::Members(Arc::clone(&members)));
             }
-            Kind::Versions => self.peer_row(id, &codec::take_row(payload)?, now)?,
+            Kind::Versions => self.peer_row(id, &codec::take_row(payload)?)?,
             Kind::Start => {
                 let conn = self.peers.conns.get_mut(&session.conn)?;
                 conn.started = true;
@@ -145,9 +146,36 @@ impl Worker {
             Kind::Records | Kind::FullBegin | Kind::FullKeys | Kind::FullSlot | Kind::FullEnd | Kind::Verify => {
                 self.deal(id, kind, payload, now)?;
             }
-            Kind::Heartbeat => {}
+            Kind::Heartbeat => self.hear_clock(session, payload, now)?,
             // Behind the records that came before it, shard by shard.
             Kind::Acknowledge => self.broadcast(|| PeerMessage::Acknowledge { link: id }),
+        }
+        Some(())
+    }
+
+    // What the other end's clock says. Older nodes say nothing.
+    fn hear_clock(&mut self, session: &Session, mut payload: &[u8], now: Now) -> Option<()> {
+        if payload.is_empty() {
+            return Some(());
+        }
+        let theirs_ms = take_varint(&mut payload)?;
+        let limit_ms = self.config.max_clock_drift;
+        let conn = self.peers.conns.get_mut(&session.conn)?;
+        let change = conn.offset.note(theirs_ms, now.wall_ms, limit_ms);
+        let node = conn.origin.node.to_string();
+        let addr = &session.endpoint.remote;
+        match change {
+            Some(Change::Beyond(offset_ms)) => tracing::warn!(
+                node,
+                addr,
+                offset_ms,
+                limit_ms,
+                "the clock of a peer is further from ours than max-clock-drift: repair the clock that is wrong (NTP)"
+            ),
+            Some(Change::Within(offset_ms)) => {
+                tracing::info!(node, addr, offset_ms, "the clock of a peer is within max-clock-drift again");
+            }
+            None => {}
         }
         Some(())
     }
@@ -263,7 +291,7 @@ impl Worker {
     }
 
     // A row of versions arrived.
-    pub(super) fn peer_row(&mut self, id: PeerId, row: &codec::Row, now: Now) -> Option<()> {
+    pub(super) fn peer_row(&mut self, id: PeerId, row: &codec::Row) -> Option<()> {
         let conn = self.peers.conns.get_mut(&id.conn)?;
         let entries: Vec<Entry> = row
             .entries
@@ -273,7 +301,6 @@ impl Worker {
         let of_itself = row.node == conn.origin.node;
         if of_itself {
             conn.promise = row.promise;
-            conn.clock_offset_ms = row.promise.wall_ms() as i64 - now.wall_ms as i64;
             if !conn.is_link && !conn.started {
                 conn.heard.extend_from_slice(&entries);
             }

@@ -25,6 +25,7 @@ use crate::merge::origins::{OriginId, OriginIdx};
 use crate::merge::stamp::Hlc;
 use crate::merge::version::Versions;
 use crate::peer::mesh::{Entry, PeerId, PeerMessage};
+use crate::peer::offset::Offset;
 use crate::peer::roster::{Roster, Row};
 use crate::shard::feed::Feed;
 use crate::shard::merging::Merging;
@@ -115,7 +116,7 @@ struct Conn {
     uncredited: Vec<(ShardId, usize)>,
     last_input_us: u64,
     promise: Hlc,
-    clock_offset_ms: i64,
+    offset: Offset,
     bytes_in: u64,
 }
 

@@ -22,8 +22,7 @@ impl Worker {
     }
 
     // Appends what a connection has not been told yet.
-    pub(super) fn say(&mut self, conn: &mut Conn, out: &mut Vec<u8>, heartbeat: bool, _now: Now) {
-        let start = out.len();
+    pub(super) fn say(&mut self, conn: &mut Conn, out: &mut Vec<u8>, heartbeat: bool, now: Now) {
         self.say_dictionary(conn, out);
         let mut direct: Vec<Uuid> = self.peers.connected.iter().map(|origin| origin.node).collect();
         direct.sort_unstable();
@@ -59,8 +58,8 @@ impl Worker {
                 self.say_row(conn, Some(at), out, heartbeat);
             }
         }
-        if heartbeat && out.len() == start {
-            block::put(out, Kind::Heartbeat, |_| {});
+        if heartbeat {
+            block::put(out, Kind::Heartbeat, |out| put_varint(out, now.wall_ms));
         }
     }
 
