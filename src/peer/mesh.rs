@@ -73,6 +73,8 @@ pub enum PeerMessage {
         /// Came or went.
         came: bool,
     },
+    /// A core to all cores: what is linked there now.
+    Linked(Counts),
     /// A feed's home to all shards: serve it.
     FeedStart {
         /// Which.
@@ -167,6 +169,15 @@ pub struct Comparable {
     pub port: u16,
     /// The other end can compare.
     pub is_able: bool,
+}
+
+/// What is linked on one core.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Counts {
+    /// Masters whose links are up.
+    pub masters: usize,
+    /// Readers that have said something of late.
+    pub readers: usize,
 }
 
 /// What one core knows of one link or feed, for INFO, ROLE and MULTIMASTER STATUS.

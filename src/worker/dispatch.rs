@@ -410,8 +410,14 @@ impl Worker {
         if let Some(error) = self.refuses_unsaved(spec) {
             return Some(error);
         }
+        if let Some(error) = self.refuses_alone(spec) {
+            return Some(error);
+        }
         if spec.flags.has(WRITE) && self.config.refuses_writes() {
             return Some(CommandError::Text("READONLY You can't write against a read only replica."));
+        }
+        if let Some(error) = self.refuses_stale(spec) {
+            return Some(error);
         }
         if self.loading.is_some() && !spec.flags.has(LOADING) && self.is_loading() {
             return Some(CommandError::Text("LOADING Redis is loading the dataset in memory"));

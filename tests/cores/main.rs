@@ -5,5 +5,6 @@ mod isolation;
 mod keyspace;
 mod links;
 mod loading;
+mod quorum;
 #[allow(unreachable_pub, reason = "shared by the modules of this program")]
 mod world;

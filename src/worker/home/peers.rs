@@ -150,8 +150,7 @@ impl Worker {
         lines.put("role", self.role_word());
         if !masters.is_empty() {
             let up = masters.iter().filter(|(.., figures)| figures.is_some_and(is_up)).count();
-            let wanted = if config.replica_quorum < 0 { masters.len() } else { config.replica_quorum as usize };
-            lines.put("master_global_link_status", up_or_down(up >= wanted));
+            lines.put("master_global_link_status", up_or_down(self.has_quorum()));
             lines.put("connected_masters", up);
             for (at, (host, port, figures)) in masters.iter().enumerate() {
                 // The first master has no number: KeyDB's shape.

@@ -55,6 +55,7 @@ impl Worker {
                     self.peers.connected.swap_remove(at);
                 }
             }
+            PeerMessage::Linked(counts) => self.peers.linked[usize::from(from.0)] = counts,
             PeerMessage::FeedStart { feed, versions, skip } => {
                 self.peers.active = true;
                 self.shard.logging = true;

@@ -9,6 +9,7 @@ mod across;
 mod dial;
 mod figures;
 mod hear;
+mod quorum;
 mod say;
 mod serve;
 pub(super) mod verify;
@@ -24,7 +25,7 @@ use crate::base::time::Now;
 use crate::merge::origins::{OriginId, OriginIdx};
 use crate::merge::stamp::Hlc;
 use crate::merge::version::Versions;
-use crate::peer::mesh::{Entry, PeerId, PeerMessage};
+use crate::peer::mesh::{Counts, Entry, PeerId, PeerMessage};
 use crate::peer::offset::Offset;
 use crate::peer::roster::{Roster, Row};
 use crate::shard::feed::Feed;
@@ -64,6 +65,9 @@ pub(super) struct Peers {
     connected: Vec<OriginId>,
     /// Masters that have said who they are.
     identified: BTreeSet<(String, u16)>,
+    /// What is linked, by core, and what was said of this one.
+    linked: Vec<Counts>,
+    linked_said: Counts,
     published: Versions,
     next_publish_us: u64,
     next_heartbeat_us: u64,
@@ -138,6 +142,8 @@ impl Peers {
             direct: Vec::new(),
             connected: Vec::new(),
             identified: BTreeSet::new(),
+            linked: vec![Counts::default(); shards],
+            linked_said: Counts::default(),
             published: Versions::new(first, end),
             next_publish_us: 0,
             next_heartbeat_us: 0,
@@ -212,6 +218,7 @@ impl Worker {
             self.count_unknown();
             self.check_health(now);
             self.say_news(now);
+            self.share_counts(now);
         }
     }
 
