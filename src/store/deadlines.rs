@@ -2,7 +2,8 @@
 //!
 //! An entry whose key has gone or has another deadline by now is stale: it is passed over when it falls due, and before
 //! that whenever stale entries outnumber the others (the keyspace, which knows the keys, asks [`Deadlines::suspect`]).
-//! So rewriting a deadline costs an append and about two looks, and memory stays within three entries per key.
+//! So rewriting a deadline costs an append and about two looks, taken together with
+//! those of others, and memory stays within three entries per key.
 //!
 //! Level 0 has 64 buckets of 64 ms, each level above buckets 64 times as wide. A bucket whose time comes is dealt to
 //! the levels below it in slices; what falls due within the present 64 ms is sorted.
@@ -25,6 +26,9 @@ const LEVELS: usize = 10;
 
 /// Entries of one allocation: a bucket of millions grows without being moved.
 const CHUNK: usize = 512;
+
+/// So many entries are looked at together: looked up one by one, each would wait for memory.
+pub const SUSPECTS: usize = 16;
 
 /// Dealing an entry to a lower level is cheaper than looking a key up by about this much.
 const DEALT_PER_LOOK: usize = 16;
@@ -53,7 +57,7 @@ pub struct Deadlines {
     dealt: Bucket,
     /// Entries in `levels` and `dealt`.
     len: usize,
-    /// Where [`Deadlines::suspect`] goes on: bucket, and entry in it.
+    /// Where [`Deadlines::suspect`] goes on: bucket, and how many of its entries are left.
     suspect: (usize, usize),
 }
 
@@ -77,7 +81,7 @@ impl Default for Deadlines {
             levels: (0..LEVELS).map(|_| Level { held: 0, buckets: Vec::new() }).collect(),
             dealt: Bucket::default(),
             len: 0,
-            suspect: (0, 0),
+            suspect: (0, usize::MAX),
         }
     }
 }
@@ -154,38 +158,39 @@ impl Deadlines {
         self.len() == 0
     }
 
-    /// An entry that may be stale, another one each time, all of them in turn. Not of those that are about to fall
-    /// due.
-    pub fn suspect(&mut self) -> Option<Due> {
+    /// Entries that may be stale, others each time, all of them in turn; returns how many. Not of those that are about
+    /// to fall due.
+    pub fn suspect(&mut self, into: &mut [Due; SUSPECTS]) -> usize {
         // At most two steps per level: to it, and to its first bucket that holds anything.
         for _ in 0..2 * LEVELS + 2 {
-            let (at, entry) = self.suspect;
+            let (at, end) = self.suspect;
             let (level, bucket) = (at / BUCKETS, at % BUCKETS);
             let held = self.levels[level].held >> bucket;
-            if held & 1 == 1
-                && let Some(due) = self.levels[level].buckets[bucket].get(entry)
-            {
-                return Some(due);
+            if held & 1 == 1 && end > 0 {
+                let bucket = &self.levels[level].buckets[bucket];
+                self.suspect.1 = end.min(bucket.len());
+                return bucket.copy_before(self.suspect.1, into);
             }
-            // The next bucket of this level that holds anything, or the next level.
+            // The next bucket of this level that holds anything, or the next level. From its end, or we might run after
+            // what is added there for ever.
             let next = (held >> 1).trailing_zeros() as usize;
             let next = if held >> 1 == 0 { (level + 1) % LEVELS * BUCKETS } else { at + 1 + next };
-            self.suspect = (next, 0);
+            self.suspect = (next, usize::MAX);
         }
-        None
+        0
     }
 
-    /// Judges what [`Deadlines::suspect`] has just answered.
-    pub fn judge(&mut self, is_stale: bool) {
-        let (at, entry) = self.suspect;
-        if !is_stale {
-            self.suspect.1 += 1;
-            return;
-        }
+    /// Judges the `count` entries that [`Deadlines::suspect`] has just answered: a bit for each that is stale.
+    pub fn judge(&mut self, count: usize, stale: u32) {
+        let (at, end) = self.suspect;
         let level = &mut self.levels[at / BUCKETS];
-        let bucket = &mut level.buckets[at % BUCKETS];
-        bucket.swap_remove(entry);
-        self.len -= 1;
+        let Some(bucket) = level.buckets.get_mut(at % BUCKETS) else { return };
+        // From the last, so that what takes the place of one that goes is none of them.
+        for nth in (0..count).rev().filter(|nth| stale >> nth & 1 == 1) {
+            bucket.swap_remove(end - count + nth);
+            self.len -= 1;
+        }
+        self.suspect.1 = end - count;
         if bucket.is_empty() {
             level.held &= !(1 << (at % BUCKETS));
         }
@@ -245,8 +250,16 @@ impl Bucket {
         self.chunks.last()?.last()
     }
 
-    fn get(&self, at: usize) -> Option<Due> {
-        self.chunks.get(at / CHUNK)?.get(at % CHUNK).copied()
+    fn len(&self) -> usize {
+        self.chunks.last().map_or(0, |last| (self.chunks.len() - 1) * CHUNK + last.len())
+    }
+
+    // The last ones before `end`, no more than its chunk has; returns how many.
+    fn copy_before(&self, end: usize, into: &mut [Due]) -> usize {
+        let chunk = &self.chunks[(end - 1) / CHUNK][..(end - 1) % CHUNK + 1];
+        let count = chunk.len().min(into.len());
+        into[..count].copy_from_slice(&chunk[chunk.len() - count..]);
+        count
     }
 
     fn push(&mut self, due: Due) {
@@ -339,11 +352,12 @@ mod tests {
     fn every_entry_is_suspected_in_turn_and_stale_ones_go() {
         let mut wheel = Deadlines::default();
         (0..3000).for_each(|hash| wheel.push(due(100 + hash * 1000, hash)));
-        let mut looks = 0;
+        let (mut looks, mut found) = (0, [due(0, 0); SUSPECTS]);
         while wheel.len() > 1000 && looks < 6000 {
-            let entry = wheel.suspect().expect("some are left");
-            wheel.judge(entry.hash % 3 != 0);
-            looks += 1;
+            let count = wheel.suspect(&mut found);
+            let stale = (0..count).filter(|&nth| found[nth].hash % 3 != 0).fold(0, |bits, nth| bits | 1 << nth);
+            wheel.judge(count, stale);
+            looks += count.max(1);
         }
         assert_eq!(wheel.len(), 1000, "after {looks} looks");
         let mut left = 0;
@@ -351,6 +365,6 @@ mod tests {
             assert_eq!(entry.hash % 3, 0);
             left += 1;
         }
-        assert_eq!((left, wheel.suspect()), (1000, None));
+        assert_eq!((left, wheel.suspect(&mut found)), (1000, 0));
     }
 }

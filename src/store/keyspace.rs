@@ -71,6 +71,8 @@ pub struct Keyspace {
     passed: Option<Due>,
     /// Deadlines in the future, and the keys they belong to. May name keys that are gone; checked when they fall due.
     due: Deadlines,
+    /// Deadlines written since stale ones among them were last looked for.
+    doubted: usize,
     /// Deadlines that have passed of keys that are still kept because a late write could revive them.
     past: BTreeSet<Due>,
     /// None of `past` is later: a look at this spares nearly every look at them.
@@ -111,6 +113,7 @@ impl Keyspace {
             digests: Digests::new(databases, width * SLOTS_PER_PARTITION),
             passed: None,
             due: Deadlines::default(),
+            doubted: 0,
             past: BTreeSet::new(),
             passed_ms: 0,
             undecided: BTreeSet::new(),

@@ -73,8 +73,9 @@ fn a_deadline_rewritten_over_and_over_is_kept_a_bounded_number_of_times() {
 fn the_same_deadline_written_in_turns_with_another_is_kept_a_bounded_number_of_times() {
     let mut lone = Lone::new();
     let k = name(0);
-    for step in 0..200_000u64 {
-        let at = START_MS + if step % 2 == 0 { 1000 } else { 1_000_000 };
+    let mut rng = Rng::new(1);
+    for _ in 0..200_000 {
+        let at = START_MS + if rng.chance(2) { 1000 } else { 1_000_000 };
         let now = lone.now();
         lone.shard.set_deadline(Db(0), &lone.shard.key(k.as_bytes()), Some(at), now);
     }

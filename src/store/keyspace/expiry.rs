@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
+use super::ahead::Soon;
 use super::packing::{deadline_of, every_stamp_of, newest_of, tally_of};
 use super::{KeyRef, Keyspace, Packed};
 use crate::base::ids::{Db, Slot};
 use crate::merge::stamp::Stamp;
-use crate::store::deadlines::Due;
+use crate::store::deadlines::{Due, SUSPECTS};
 
 /// Stale entries among the deadlines that are not worth a look.
 const STALE_MAX: usize = 4096;
@@ -123,21 +126,29 @@ impl Keyspace {
         self.due.len()
     }
 
-    // Looks at a few deadlines when more than half of them must be stale: what is rewritten all the time must not fill
-    // the memory. Called for every deadline that is written, so two looks keep them below three per key.
+    // Looks at some deadlines when more than half of them must be stale: what is rewritten all the time must not fill
+    // the memory. Called for every deadline that is written, so about two looks each keep them below three per key.
     #[inline]
     pub(super) fn doubt_deadlines(&mut self) {
         if self.due.len() > 2 * self.counts.due() + STALE_MAX {
-            self.drop_stale(2);
+            self.doubted += 1;
+            if self.doubted >= SUSPECTS / 2 {
+                self.doubted = 0;
+                self.drop_stale();
+            }
         }
     }
 
-    fn drop_stale(&mut self, looks: usize) {
-        for _ in 0..looks {
-            let Some(due) = self.due.suspect() else { return };
-            let is_stale = self.entry_of(&due).is_none();
-            self.due.judge(is_stale);
-        }
+    fn drop_stale(&mut self) {
+        let mut suspects = [beginning_of(0); SUSPECTS];
+        let count = self.due.suspect(&mut suspects);
+        let suspects = &suspects[..count];
+        let soon = suspects.iter().map(|due| Soon { db: due.db, slot: due.slot, hash: due.hash, field: None });
+        self.fetch(&soon.collect::<SmallVec<[Soon; SUSPECTS]>>());
+        // The same deadline may have been written in turns with another.
+        let is_stale = |nth: usize| suspects[..nth].contains(&suspects[nth]) || self.entry_of(&suspects[nth]).is_none();
+        let stale = (0..count).filter(|&nth| is_stale(nth)).fold(0, |bits, nth| bits | 1 << nth);
+        self.due.judge(count, stale);
     }
 
     // Everything in the key is stable, and older than what nobody will write before any more (`limit_ms`).
