@@ -30,7 +30,7 @@ impl Worker {
     }
 
     /// This core's figures.
-    pub(in super::super) fn figures(&self, now: Now) -> Figures {
+    pub fn figures(&self, now: Now) -> Figures {
         let mut figures = Figures {
             shard: self.shard.stats,
             keyspace: (0..self.shard.keys.databases() as u16)
