@@ -36,18 +36,20 @@ impl KeyState {
         // other side knew and has no more was overwritten or forgotten there.
         let spelled = |state: &Self| state.deadline.unwrap_or(Deadline { stamp: state.clear, at: None });
         let (mine, theirs) = (spelled(self), spelled(other));
-        let mine = (mine.stamp == theirs.stamp || !(context.theirs)(mine.stamp)).then_some(mine);
+        // Equal stamps are one write (SET with EX is clear and deadline in one); a side where it has no deadline any more
+        // has forgotten that it was taken away.
+        let mine = (mine == theirs || !(context.theirs)(mine.stamp)).then_some(mine);
         let theirs = (!(context.ours)(theirs.stamp)).then_some(theirs);
         let register = match (mine, theirs) {
-            (Some(a), Some(b)) => later(realm, a, b),
-            (one, other) => one.or(other).unwrap_or_default(),
+            (Some(a), Some(b)) => Some(later(realm, a, b)),
+            (one, other) => one.or(other),
         };
         let string = join_cells(realm, &self.string, &other.string, context);
         let hash = join_hashes(realm, self.hash.as_deref(), other.hash.as_deref(), context);
         let clear = clear.unwrap_or(Stamp::ZERO);
         *self = Self { clear: Stamp::ZERO, deadline: None, string, hash: hash.map(Box::new) };
         self.raise_clear(realm, clear);
-        self.put_register(register);
+        self.put_register(register.unwrap_or(Deadline { stamp: clear, at: None }));
     }
 }
 

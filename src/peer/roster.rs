@@ -33,18 +33,23 @@ impl Row {
         Self { node, versions: Versions::new(0, PARTITIONS), promise: Hlc::ZERO, final_ms: 0 }
     }
 
-    /// What is here and not in `said`; `said` then has it. The member's own origins come first, because what else it
-    /// acknowledges counts only once its own writes have arrived.
-    pub fn news(&self, origins: &Origins, said: &mut Row) -> Vec<Entry> {
+    /// What is here and not in `said`, which then has it; `None` if that is nothing. A promise alone is worth saying
+    /// only `promises` (with every heartbeat), and until it has been it counts as not said. The member's own origins
+    /// come first, because what else it acknowledges counts only once its own writes have arrived.
+    pub fn news(&self, origins: &Origins, said: &mut Row, promises: bool) -> Option<Vec<Entry>> {
         let mut news = Vec::new();
         for (origin, partition, hlc) in self.versions.all() {
             if said.versions.raise(origin, partition, hlc) {
                 news.push((origin, partition as u8, hlc));
             }
         }
+        let has_grown = self.promise > said.promise || self.final_ms > said.final_ms;
+        if news.is_empty() && !(promises && has_grown) {
+            return None;
+        }
         news.sort_by_key(|(origin, ..)| origins.id(*origin).node != self.node);
         (said.promise, said.final_ms) = (self.promise, self.final_ms);
-        news
+        Some(news)
     }
 }
 
@@ -97,5 +102,26 @@ impl Roster {
     /// Every member, ourselves first.
     pub fn nodes(&self) -> Vec<Uuid> {
         std::iter::once(self.own.node).chain(self.others.iter().map(|row| row.node)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::merge::origins::{OriginId, OriginIdx};
+
+    #[test]
+    fn a_promise_that_was_held_back_is_news_with_the_next_heartbeat() {
+        let node = Uuid([1; 16]);
+        let origins = Origins::new(OriginId { node, incarnation: 1 });
+        let (mut row, mut said) = (Row::new(node), Row::new(node));
+        row.versions.raise(OriginIdx::OWN, 3, Hlc(7));
+        assert_eq!(row.news(&origins, &mut said, false), Some(vec![(OriginIdx::OWN, 3, Hlc(7))]));
+        row.promise = Hlc(9);
+        assert_eq!(row.news(&origins, &mut said, false), None);
+        assert_eq!(row.news(&origins, &mut said, true), Some(Vec::new()));
+        row.final_ms = 5;
+        assert_eq!(row.news(&origins, &mut said, true), Some(Vec::new()));
+        assert_eq!(row.news(&origins, &mut said, true), None);
     }
 }

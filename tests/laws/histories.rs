@@ -9,7 +9,7 @@ use tutti::base::rng::Rng;
 use tutti::base::time::Now;
 use tutti::merge::context::Context;
 use tutti::merge::key::{KeyState, Type};
-use tutti::merge::op::Op;
+use tutti::merge::op::{Observations, Op, SetDeadline};
 use tutti::merge::origins::OriginIdx;
 use tutti::merge::realm::Realm;
 use tutti::merge::stamp::{EPOCH_MS, Stamp};
@@ -140,4 +140,22 @@ fn a_clash_of_types_looks_alike_to_who_remembers_a_deleted_field_who_forgot_it_a
     joined.join_with_context(&realm, &forgets, &Context { ours: &|_| false, theirs: &|_| true });
     let shown = [remembers, forgets, joined].map(|state| state.visible_type(&realm));
     assert_eq!(shown, [Some(Type::String); 3]);
+}
+
+#[test]
+fn a_deadline_that_was_taken_away_does_not_come_back_from_who_had_not_heard_of_it() {
+    let realm = realm();
+    let stamp = |n: u64| Stamp::new(reading(n), OriginIdx(1));
+    let set = Op::Set { value: b"v", deadline: SetDeadline::At(77), observed: Observations::new() };
+    let mut old = KeyState::default();
+    old.apply(&realm, stamp(1), &set);
+    let mut forgets = old.copy(&realm);
+    forgets.apply(&realm, stamp(2), &Op::Deadline { at: None });
+    forgets.collect(&realm, &|_| true, &mut |_| (), 10);
+    let (mut here, mut there) = (old.copy(&realm), forgets.copy(&realm));
+    let behind = |stamp: Stamp| stamp.hlc() <= reading(1);
+    here.join_with_context(&realm, &forgets, &Context { ours: &behind, theirs: &|_| true });
+    there.join_with_context(&realm, &old, &Context { ours: &|_| true, theirs: &behind });
+    assert_eq!([here.deadline_at(), there.deadline_at()], [None; 2]);
+    assert!(here.is_live() && !here.has_garbage());
 }

@@ -28,7 +28,9 @@ impl World {
         let limit_ms = core.latest_ms + drift_ms + 1;
         let backlog = core.worker.shard.backlog.len();
         if last_ms > limit_ms {
-            self.breaks(|| format!("node {node}, core {at}: its clock was dragged {} ms beyond the limit", last_ms - limit_ms));
+            self.breaks(|| {
+                format!("node {node}, core {at}: its clock was dragged {} ms beyond the limit", last_ms - limit_ms)
+            });
         }
         if backlog > bytes_max {
             self.breaks(|| format!("node {node}, core {at}: {backlog} bytes in the backlog, the bound is {bytes_max}"));
@@ -102,7 +104,8 @@ impl World {
                     let all_final_ms = shard.stability.all_final_ms(keys.final_ms());
                     return Some(format!(
                         "node {node} keeps (tombstones, garbage, past deadlines) {left:?} at {}: every clock has passed {horizon_ms}, final here {}, everywhere {all_final_ms}",
-                        self.now_of(node).wall_ms, keys.final_ms()
+                        self.now_of(node).wall_ms,
+                        keys.final_ms()
                     ));
                 }
             }
@@ -117,7 +120,8 @@ impl World {
         let keys: BTreeSet<_> = digests.iter().flat_map(|all| all.keys().cloned()).collect();
         for key in keys {
             if digests.iter().any(|all| all.get(&key) != digests[0].get(&key)) {
-                let seen: Vec<String> = up.iter().map(|&node| format!("\n  node {node}: {}", tell(&self.seen(node, &key.1)))).collect();
+                let seen: Vec<String> =
+                    up.iter().map(|&node| format!("\n  node {node}: {}", tell(&self.seen(node, &key.1)))).collect();
                 return self.breaks(|| format!("nodes differ: key {}{}", show(&key.1), seen.concat()));
             }
         }
@@ -165,14 +169,14 @@ impl World {
     fn check_ledger(&mut self) {
         let node = self.up()[0];
         let versions = self.versions(node);
-        let arrived = |event: &Event| {
-            versions.get(&(event.origin, event.partition)).is_some_and(|&hlc| event.hlc <= hlc)
-        };
+        let arrived =
+            |event: &Event| versions.get(&(event.origin, event.partition)).is_some_and(|&hlc| event.hlc <= hlc);
         let lost = self.ledger.events().find(|event| !arrived(event) && !self.ledger.may_be_lost(event)).cloned();
         if let Some(lost) = lost {
             let id = self.ledger.origins[usize::from(lost.origin)];
             let (hlc, partition) = (lost.hlc, lost.partition);
-            return self.breaks(|| format!("lost without a reason: {hlc} of {id:?}, partition {partition}: {:?}", lost.op()));
+            return self
+                .breaks(|| format!("lost without a reason: {hlc} of {id:?}, partition {partition}: {:?}", lost.op()));
         }
         let mut broken = None;
         for (key, events) in &self.ledger.keys {
@@ -267,8 +271,12 @@ fn rule_of(a: &Event, b: &Event) -> Option<&'static str> {
     let (knows, forgets) = (b.has_seen(a), a.has_seen(b));
     if knows || forgets {
         return match (&first, &second) {
-            (Add { .. }, Set { .. } | Clear { .. }) if knows => Some("rule: increment wiped by a reset that had seen it"),
-            (Set { .. } | Clear { .. }, Add { .. }) if forgets => Some("rule: increment wiped by a reset that had seen it"),
+            (Add { .. }, Set { .. } | Clear { .. }) if knows => {
+                Some("rule: increment wiped by a reset that had seen it")
+            }
+            (Set { .. } | Clear { .. }, Add { .. }) if forgets => {
+                Some("rule: increment wiped by a reset that had seen it")
+            }
             _ => None,
         };
     }
@@ -288,9 +296,8 @@ fn rule_of(a: &Event, b: &Event) -> Option<&'static str> {
             "rule: field against delete of the key"
         }
         (Fields { .. } | FieldAdd { .. }, Fields { .. } | FieldAdd { .. }) => "rule: fields of a hash, concurrent",
-        (Fields { .. } | FieldAdd { .. }, Set { .. } | Add { .. }) | (Set { .. } | Add { .. }, Fields { .. } | FieldAdd { .. }) => {
-            "rule: clash of types"
-        }
+        (Fields { .. } | FieldAdd { .. }, Set { .. } | Add { .. })
+        | (Set { .. } | Add { .. }, Fields { .. } | FieldAdd { .. }) => "rule: clash of types",
         (Clear { .. }, Clear { .. }) => return None,
     })
 }

@@ -18,6 +18,8 @@ pub struct Client {
     sent: VecDeque<Sent>,
     /// What it has written to keys that only it writes.
     pub memory: Memory,
+    /// It left commands behind on a lost connection, which may run at any later time.
+    is_in_doubt: bool,
 }
 
 /// Values of keys as a client left them; `None`: deleted.
@@ -32,7 +34,7 @@ struct Sent {
 
 impl Client {
     pub fn new(node: usize) -> Self {
-        Self { node, conn: None, input: Vec::new(), sent: VecDeque::new(), memory: Memory::new() }
+        Self { node, conn: None, input: Vec::new(), sent: VecDeque::new(), memory: Memory::new(), is_in_doubt: false }
     }
 
     /// How many replies it waits for.
@@ -103,7 +105,9 @@ impl World {
             return self.breaks(|| format!("client {at} got a reply it had not asked for: {reply:?}"));
         };
         let args = &sent.command.args;
-        self.note(args.get(1).map(Vec::as_slice), || format!("client {at} of node {node}: {} => {}", line(args), brief(reply)));
+        self.note(args.get(1).map(Vec::as_slice), || {
+            format!("client {at} of node {node}: {} => {}", line(args), brief(reply))
+        });
         for (key, writes) in workload::writes(args, None) {
             let count = self.ledger.count(node, sent.life, key);
             count.unknown = count.unknown.saturating_sub(writes);
@@ -113,6 +117,7 @@ impl World {
         }
         // What comes back after a node lost its memory may carry later stamps than what is written now.
         if sent.life == 1
+            && !self.clients[at].is_in_doubt
             && !self.plan.has_flushes()
             && let Some(what) = workload::contradiction(&sent.expected, reply)
         {
@@ -135,8 +140,21 @@ impl World {
         if client.conn == Some(conn) {
             client.conn = None;
             client.input.clear();
+            client.is_in_doubt |= !client.sent.is_empty();
             client.sent.clear();
             client.memory.clear();
+        }
+    }
+
+    /// It does not wait for a life of its node that is over.
+    pub fn client_reconnects(&mut self, at: usize) {
+        let Some(conn) = self.clients[at].conn else { return };
+        let is_over = match self.net.conns[conn].ends[1] {
+            End::Core { node, life, .. } => !self.nodes[node].is_alive(life),
+            End::Client(_) => false,
+        };
+        if is_over {
+            self.client_leaves(at);
         }
     }
 

@@ -81,7 +81,8 @@ impl Coverage {
 
     /// A table, one row a rule.
     pub fn table(&self) -> String {
-        let mut rows: Vec<(&str, u64)> = RULES.iter().map(|rule| (*rule, self.0.get(rule).copied().unwrap_or(0))).collect();
+        let mut rows: Vec<(&str, u64)> =
+            RULES.iter().map(|rule| (*rule, self.0.get(rule).copied().unwrap_or(0))).collect();
         rows.extend(self.0.iter().filter(|(what, _)| !RULES.contains(what)).map(|(what, count)| (*what, *count)));
         rows.iter().map(|(what, count)| format!("  {what:<58} {count:>12}\n")).collect()
     }

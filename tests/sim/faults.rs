@@ -52,10 +52,7 @@ impl World {
             }
             Fault::Terminate { node } => self.terminate(node),
             Fault::Start { node, cores } => {
-                if self.nodes[node].process.as_ref().is_some_and(|process| process.is_stopping) {
-                    // It could not save; the supervisor has no more patience.
-                    self.crash(node, false, Stored::AsItWas);
-                }
+                self.wait_for_the_end(node);
                 self.bring_up(node, cores);
             }
             Fault::Jump { node, by_ms } => {
@@ -157,6 +154,21 @@ impl World {
         self.excuse(&had);
     }
 
+    // A supervisor starts no second process beside one that stops.
+    fn wait_for_the_end(&mut self, node: usize) {
+        let is_stopping = |world: &Self| world.nodes[node].process.as_ref().is_some_and(|process| process.is_stopping);
+        let until_us = self.now_us + 20_000_000;
+        while is_stopping(self) && self.broken.is_none() && self.now_us < until_us {
+            self.nodes[node].disk.is_full = false;
+            let next_us = self.now_us + 10_000;
+            self.run_until(next_us);
+        }
+        if is_stopping(self) {
+            // It could not save; the supervisor has no more patience.
+            self.crash(node, false, Stored::AsItWas);
+        }
+    }
+
     /// Starts a node that is down and wanted.
     pub fn bring_up(&mut self, node: usize, cores: usize) {
         if self.nodes[node].process.is_some() || self.nodes[node].is_removed {
@@ -174,6 +186,7 @@ impl World {
     /// An operator's command, over a connection of its own.
     pub fn operate(&mut self, node: usize, words: &[&[u8]]) {
         let client = self.plan.clients.len() + node;
+        self.client_reconnects(client);
         self.client_sends(client, &[command(words)]);
     }
 
@@ -202,7 +215,7 @@ impl World {
         self.coverage.hit("fault: node removed");
         let masters: Vec<usize> = self.plan_masters(node);
         let followers: Vec<usize> = (0..self.nodes.len()).filter(|&at| self.plan_masters(at).contains(&node)).collect();
-        let had = self.versions(node);
+        let had = if self.nodes[node].process.is_some() { self.versions(node) } else { self.stored_versions(node) };
         self.count_figures(node);
         self.kill(node, false);
         self.nodes[node].is_removed = true;
@@ -240,9 +253,7 @@ impl World {
             if self.nodes[node].process.as_ref().is_some_and(|process| process.is_stopped) {
                 self.go_on(node, life);
             }
-            if self.nodes[node].process.as_ref().is_some_and(|process| process.is_stopping) {
-                self.crash(node, false, Stored::AsItWas);
-            }
+            self.wait_for_the_end(node);
         }
         let now_us = self.now_us;
         let ahead_us = self.nodes.iter().map(|node| node.clock.most_ahead_us(now_us)).max().unwrap_or(0) + 10_000_000;

@@ -146,7 +146,8 @@ fn options() -> Result<Options, String> {
             }
             "--trace" => {
                 let keys = words.next_if(|word| !word.starts_with("--"));
-                options.trace = Some(keys.map_or(Vec::new(), |keys| keys.split(',').map(|key| key.as_bytes().to_vec()).collect()));
+                options.trace =
+                    Some(keys.map_or(Vec::new(), |keys| keys.split(',').map(|key| key.as_bytes().to_vec()).collect()));
             }
             "--full" => options.is_full = true,
             "--brief" => options.is_brief = true,
@@ -227,7 +228,8 @@ fn work(options: &Options, next: &AtomicU64, total: &Mutex<Total>, began: Instan
         if outcome.broken.is_none() && (seed % 50 == 0 || options.seeds.end - options.seeds.start == 1) {
             let again = run(Plan::of(seed), Trace::default());
             if again.hash != outcome.hash {
-                outcome.broken = Some(format!("the same seed ran differently: {:?} and {:?}", outcome.hash, again.hash));
+                outcome.broken =
+                    Some(format!("the same seed ran differently: {:?} and {:?}", outcome.hash, again.hash));
             }
         }
         let mut total = total.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

@@ -12,7 +12,12 @@ use crate::world::{Event, Input, World};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum End {
     /// A core of one life of a node.
-    Core { node: usize, life: u32, core: usize, id: ConnId },
+    Core {
+        node: usize,
+        life: u32,
+        core: usize,
+        id: ConnId,
+    },
     Client(usize),
 }
 

@@ -54,7 +54,10 @@ pub struct Step {
 #[derive(Clone, Debug)]
 pub enum What {
     /// A client sends a pipeline.
-    Commands { client: usize, commands: Vec<Command> },
+    Commands {
+        client: usize,
+        commands: Vec<Command>,
+    },
     Fault(Fault),
 }
 
@@ -71,27 +74,70 @@ pub enum Stored {
 pub enum Fault {
     /// One connection between nodes, picked by the number, is reset.
     Reset(u64),
-    Block { from: usize, to: usize },
-    Unblock { from: usize, to: usize },
-    Slow { from: usize, to: usize, delay_us: (u64, u64), us_per_kib: u64 },
+    Block {
+        from: usize,
+        to: usize,
+    },
+    Unblock {
+        from: usize,
+        to: usize,
+    },
+    Slow {
+        from: usize,
+        to: usize,
+        delay_us: (u64, u64),
+        us_per_kib: u64,
+    },
     /// SIGSTOP for so long.
-    Stop { node: usize, for_us: u64 },
+    Stop {
+        node: usize,
+        for_us: u64,
+    },
     /// SIGKILL, or the machine with it.
-    Crash { node: usize, machine: bool, stored: Stored },
+    Crash {
+        node: usize,
+        machine: bool,
+        stored: Stored,
+    },
     /// SIGTERM.
-    Terminate { node: usize },
-    Start { node: usize, cores: usize },
-    Jump { node: usize, by_ms: i64 },
-    Save { node: usize },
-    DiskFull { node: usize, is_full: bool },
-    DropClients { node: usize },
-    Follow { node: usize, master: usize },
-    Unfollow { node: usize, master: usize },
-    Remove { node: usize },
+    Terminate {
+        node: usize,
+    },
+    Start {
+        node: usize,
+        cores: usize,
+    },
+    Jump {
+        node: usize,
+        by_ms: i64,
+    },
+    Save {
+        node: usize,
+    },
+    DiskFull {
+        node: usize,
+        is_full: bool,
+    },
+    DropClients {
+        node: usize,
+    },
+    Follow {
+        node: usize,
+        master: usize,
+    },
+    Unfollow {
+        node: usize,
+        master: usize,
+    },
+    Remove {
+        node: usize,
+    },
 }
 
 /// Which faults a run has. Drawn per run (swarm): what is off leaves room for what is on.
 struct Swarm {
+    /// Nodes may come back without what they had.
+    loses: bool,
     rng: Rng,
     nodes: usize,
     end_us: u64,
@@ -102,6 +148,7 @@ struct Swarm {
 impl Plan {
     /// Everything about a run from its number.
     pub fn of(seed: u64) -> Self {
+        let loses = std::env::var("SIM_LOSSES").is_ok();
         let mut rng = Rng::new(seed.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ 0x7a11);
         let n = 2 + rng.below(4) as usize;
         let topology = TOPOLOGIES[(seed % 5) as usize];
@@ -109,7 +156,7 @@ impl Plan {
         let is_calm = rng.chance(6);
         let has = |rng: &mut Rng, one_in: u64| !is_calm && rng.chance(one_in);
         let drifts = has(&mut rng, 3);
-        let late = (has(&mut rng, 6) && n > 2).then(|| rng.below(n as u64) as usize);
+        let late = (has(&mut rng, 6) && n > 2 && loses).then(|| rng.below(n as u64) as usize);
         let nodes = (0..n)
             .map(|at| NodePlan {
                 cores: 1 + rng.below(3) as usize,
@@ -124,14 +171,15 @@ impl Plan {
             pipe_bytes: *pick(&mut rng, &[4096, 65_536, 1 << 20]),
             is_choppy: rng.chance(3),
             ring_batches: *pick(&mut rng, &[1, 2, 8, 256]),
-            backlog_bytes: if is_fat { 1 << 16 } else { 1 << 20 },
+            backlog_bytes: if is_fat { 256 << 10 } else { 1 << 20 },
             drift_ms: *pick(&mut rng, &[50, 1000]),
             repl_timeout_s: 2 + rng.below(8) as u32,
             disk_step_us: *pick(&mut rng, &[200, 5000, 100_000]),
         };
         let end_us = (1 + rng.below(7)) * 1_000_000;
         let clients: Vec<usize> = (0..n + rng.below(4) as usize).map(|at| at % n).collect();
-        let mut swarm = Swarm { rng: Rng::new(rng.next_u64()), nodes: n, end_us, edges: edges.clone(), steps: Vec::new() };
+        let mut swarm =
+            Swarm { loses, rng: Rng::new(rng.next_u64()), nodes: n, end_us, edges: edges.clone(), steps: Vec::new() };
         if let Some(node) = late {
             let at_us = end_us / 4 + swarm.rng.below(end_us / 2);
             swarm.fault(at_us, Fault::Start { node, cores: nodes[node].cores });
@@ -266,7 +314,7 @@ impl Swarm {
                 let save_us = self.rng.below(at_us + 1);
                 self.fault(save_us, Fault::Save { node });
             }
-            match self.rng.chance(4) {
+            match self.rng.chance(4) || !self.loses {
                 true => self.fault(at_us, Fault::Terminate { node }),
                 false => {
                     let machine = self.rng.chance(3);

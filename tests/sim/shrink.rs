@@ -23,8 +23,13 @@ pub fn shrink(plan: &Plan, outcome: Outcome) -> (Vec<usize>, Outcome) {
         let mut at = 0;
         let mut any = false;
         while at < best.0.len() {
-            let kept: Vec<usize> =
-                best.0.iter().enumerate().filter(|(place, _)| !(at..at + size).contains(place)).map(|(_, step)| *step).collect();
+            let kept: Vec<usize> = best
+                .0
+                .iter()
+                .enumerate()
+                .filter(|(place, _)| !(at..at + size).contains(place))
+                .map(|(_, step)| *step)
+                .collect();
             match attempt(&kept) {
                 Some(outcome) => {
                     best = (kept, outcome);

@@ -21,6 +21,9 @@ use crate::trace::{Hash, Trace};
 /// Periodic work of a core, as in the pump.
 const TICK_US: u64 = 100_000;
 
+/// What one receive brings at most, bytes.
+const RECEIVE_BYTES: usize = 16 * 1024;
+
 /// What happens at a time.
 pub enum Event {
     /// A step of the plan.
@@ -148,10 +151,13 @@ impl World {
         while self.broken.is_none()
             && let Some((at_us, event)) = self.queue.pop(until_us)
         {
-            self.now_us = at_us;
+            // A step that waits for something lets time pass.
+            self.now_us = self.now_us.max(at_us);
             self.happen(event);
         }
-        self.now_us = self.now_us.max(until_us);
+        if self.broken.is_none() {
+            self.now_us = self.now_us.max(until_us);
+        }
     }
 
     fn happen(&mut self, event: Event) {
@@ -283,8 +289,13 @@ impl World {
                 Input::Data(..) | Input::Closed(..) if is_held => kept.push_back(input),
                 Input::Accepted(conn, endpoint) => worker.accepted(conn, &endpoint, now),
                 Input::Data(conn, bytes) => {
-                    if core.conns.contains_key(&conn) {
-                        worker.data(conn, &bytes, now);
+                    // The kernel hands over a buffer at a time.
+                    for piece in bytes.chunks(RECEIVE_BYTES) {
+                        let core = self.core(node, at);
+                        if core.conns.contains_key(&conn) {
+                            core.worker.data(conn, piece, now);
+                        }
+                        self.tap(node, at);
                     }
                 }
                 Input::Sent(conn, bytes) => worker.sent(conn, bytes, now),

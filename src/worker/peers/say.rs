@@ -82,11 +82,7 @@ impl Worker {
         let roster = &self.peers.roster;
         let row = member.map_or(roster.own(), |at| &roster.others()[at]);
         let said = conn.said.entry(row.node).or_insert_with(|| Row::new(row.node));
-        let promise_grew = row.promise > said.promise;
-        let entries = row.news(&self.node.realm.origins, said);
-        if entries.is_empty() && !(always && promise_grew) {
-            return;
-        }
+        let Some(entries) = row.news(&self.node.realm.origins, said, always) else { return };
         let entries = entries.into_iter().map(|(origin, partition, hlc)| (origin.0, partition, hlc)).collect();
         let row = codec::Row { node: row.node, promise: row.promise, final_ms: row.final_ms, entries };
         block::put(out, Kind::Versions, |out| codec::put_row(out, &row));

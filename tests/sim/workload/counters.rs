@@ -70,7 +70,8 @@ impl Workload for Fields {
                     Some(text) => Some(parse_i64(text).ok_or("no number")?),
                 },
             };
-            judge_cell(events, &|event| of_field(event, name.as_bytes()), got).map_err(|what| format!("{name}: {what}"))?;
+            judge_cell(events, &|event| of_field(event, name.as_bytes()), got)
+                .map_err(|what| format!("{name}: {what}"))?;
         }
         Ok(())
     }
@@ -141,8 +142,10 @@ fn judge_cell(events: &[&Event], part: &dyn Fn(&Event) -> Part, got: Option<i64>
         let by = total - before.filter(|(of, _)| of == epoch).map_or(0, |(_, total)| total);
         // One that a flush had not heard of but is older than goes where it arrives after the flush, so later resets
         // there do not see it; it comes back if its owner, unaware, goes on counting. Either way.
-        let is_overtaken = parts[at..].iter().any(|(other, part)| matches!(part, Part::Flush) && !other.has_seen(event));
-        let is_wiped = parts.iter().any(|(other, part)| matches!(part, Part::Reset(..) | Part::Flush) && other.has_seen(event));
+        let is_overtaken =
+            parts[at..].iter().any(|(other, part)| matches!(part, Part::Flush) && !other.has_seen(event));
+        let is_wiped =
+            parts.iter().any(|(other, part)| matches!(part, Part::Reset(..) | Part::Flush) && other.has_seen(event));
         // What a merge of the whole partition has brought is seen before the version vector says so.
         let may_be_wiped = parts.iter().any(|(_, part)| match part {
             Part::Reset(_, seen) => seen.iter().any(|&(origin, hlc)| origin == event.origin && event.hlc <= hlc),

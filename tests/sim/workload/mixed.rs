@@ -57,7 +57,9 @@ pub fn nothing_invented(events: &[&Event], seen: &Seen) -> Result<(), String> {
     let invented = match seen {
         Seen::Absent => None,
         Seen::Text(text) => (!is_written(text, None)).then_some(text),
-        Seen::Hash(fields) => fields.iter().find(|(name, value)| !is_written(value, Some(name))).map(|(_, value)| value),
+        Seen::Hash(fields) => {
+            fields.iter().find(|(name, value)| !is_written(value, Some(name))).map(|(_, value)| value)
+        }
     };
     match invented {
         Some(text) => Err(format!("nobody wrote {}", show(text))),

@@ -107,12 +107,17 @@ impl Draw<'_> {
         }
     }
 
+    /// A short value nobody has written before.
+    pub fn short(&mut self) -> Vec<u8> {
+        *self.serial += 1;
+        format!("v{}", self.serial).into_bytes()
+    }
+
     /// A value nobody has written before.
     pub fn value(&mut self) -> Vec<u8> {
-        *self.serial += 1;
-        let mut value = format!("v{}", self.serial).into_bytes();
+        let mut value = self.short();
         if self.is_fat && self.rng.chance(3) {
-            value.resize(2000 + self.rng.below(6000) as usize, b'.');
+            value.resize(2000 + self.rng.below(3000) as usize, b'.');
         }
         value
     }
@@ -155,7 +160,7 @@ impl Mix {
             spread: [1, 2, 4, 16, 64][rng.below(5) as usize],
             resets: !rng.chance(3),
             is_fat,
-            pipeline_max: [1, 1, 4, 12][rng.below(4) as usize],
+            pipeline_max: [1, 1, 4, if is_fat { 4 } else { 12 }][rng.below(4) as usize],
             flush_one_in: if rng.chance(8) { 100 } else { 0 },
             serial: 0,
         }
@@ -164,7 +169,13 @@ impl Mix {
     pub fn title(&self) -> String {
         let kinds: String =
             ALL.iter().zip(&self.weights).filter(|(_, weight)| **weight > 0).map(|(kind, _)| kind.letter()).collect();
-        format!("keys {kinds} x {}, flushes {}, resets {}, fat {}", self.spread, self.flush_one_in > 0, self.resets, self.is_fat)
+        format!(
+            "keys {kinds} x {}, flushes {}, resets {}, fat {}",
+            self.spread,
+            self.flush_one_in > 0,
+            self.resets,
+            self.is_fat
+        )
     }
 
     pub fn pipeline(&mut self, rng: &mut Rng, client: usize) -> Vec<Command> {
@@ -222,9 +233,17 @@ pub fn contradiction(expected: &Expected, reply: &Value) -> Option<String> {
 
 /// Errors a command may well meet.
 pub fn is_usual(text: &str) -> bool {
-    ["WRONGTYPE", "ERR value is not", "ERR hash value is not", "ERR no such key", "ERR increment", "ERR source and", "ERR Background"]
-        .iter()
-        .any(|start| text.starts_with(start))
+    [
+        "WRONGTYPE",
+        "ERR value is not",
+        "ERR hash value is not",
+        "ERR no such key",
+        "ERR increment",
+        "ERR source and",
+        "ERR Background",
+    ]
+    .iter()
+    .any(|start| text.starts_with(start))
 }
 
 /// Which keys a command writes how often, as its reply says; without a reply: at most.
@@ -235,7 +254,7 @@ pub fn writes<'a>(args: &'a [Vec<u8>], reply: Option<&Value>) -> Vec<(&'a [u8], 
     let positive = matches!(reply, None | Some(Value::Integer(1..)));
     match args[0].as_slice() {
         b"SET" => one(!matches!(reply, Some(Value::Nil)) && !is_error),
-        b"INCR" | b"INCRBY" | b"DECRBY" | b"APPEND" | b"SETRANGE" | b"HSET" | b"HINCRBY" | b"GETSET" | b"SETBIT" => one(!is_error),
+        b"INCR" | b"INCRBY" | b"DECRBY" | b"APPEND" | b"SETRANGE" | b"HSET" | b"HINCRBY" | b"GETSET" => one(!is_error),
         b"SETNX" | b"HSETNX" | b"HDEL" => one(positive),
         b"GETDEL" => one(!matches!(reply, Some(Value::Nil)) && !is_error),
         b"DEL" if args.len() == 2 => one(positive),

@@ -1,6 +1,5 @@
 //! Keys only one client writes, through one node: it reads its own writes.
 
-
 use super::{Command, Draw, Expected, Seen, Workload, command};
 use crate::client::Memory;
 use crate::ledger::{Event, Ledger};
@@ -17,7 +16,7 @@ impl Workload for Private {
         let value = draw.value();
         match draw.rng.below(8) {
             0 => command(&[b"DEL", &key]),
-            1 => command(&[b"APPEND", &key, &value]),
+            1 => command(&[b"APPEND", &key, &draw.short()]),
             2..5 => command(&[b"SET", &key, &value]),
             _ => command(&[b"GET", &key]),
         }
@@ -52,4 +51,3 @@ impl Workload for Private {
         super::strings::last_write_wins(events, seen)
     }
 }
-

@@ -19,7 +19,7 @@ impl Workload for Strings {
             0 | 1 => command(&[b"DEL", &key]),
             2 => command(&[b"SET", &key, &value, b"NX"]),
             3 => command(&[b"SET", &key, &value, b"XX"]),
-            4 => command(&[b"APPEND", &key, &value]),
+            4 => command(&[b"APPEND", &key, &draw.short()]),
             5 => command(&[b"GETSET", &key, &value]),
             6 => command(&[b"GETDEL", &key]),
             7 => command(&[b"SETRANGE", &key, b"2", &value]),
