@@ -1,6 +1,7 @@
 //! One node: its directory and clock, and, while it runs, a process of workers joined by the production mesh.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io::{Cursor, Read};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -139,6 +140,7 @@ impl World {
             config_file: None,
             executable: String::new(),
             clients: AtomicUsize::new(0),
+            loading: AtomicUsize::new(node.cores),
         });
         let config = Arc::new(config);
         let mut cores = Vec::new();
@@ -153,10 +155,12 @@ impl World {
             };
             let settings = WorkerSettings { shard, node: Arc::clone(&shared), config: Arc::clone(&config) };
             let mut worker = Worker::new(&settings);
-            if let (Some(bytes), Some(facts)) = (&snapshot, &facts) {
-                load::load(bytes.as_slice(), bytes.len() as u64, facts, &mut worker.shard, now)
-                    .expect("the check has passed it");
-            }
+            let share = snapshot.as_ref().zip(facts.as_ref()).map(|(bytes, facts)| {
+                let read: Box<dyn Read> = Box::new(Cursor::new(bytes.to_vec()));
+                load::Loading::begin(read, bytes.len() as u64, facts, &mut worker.shard)
+                    .expect("the check has passed it")
+            });
+            worker.begin_loading(share, now);
             let latest_ms = worker.shard.last_hlc().wall_ms().max(wall_ms);
             let tap = worker.shard.backlog.end();
             cores.push(Core {

@@ -121,7 +121,7 @@ impl World {
         let mut world = Self {
             now_us: 0,
             queue: Queue::default(),
-            rng: Rng::new(plan.seed ^ 0x5eed_0f_7a11),
+            rng: Rng::new(plan.seed ^ 0x5eed_7a11),
             net: Net::new(count, limits.delay_us, limits.pipe_bytes, limits.is_choppy),
             // Behind the clients one operator for each node.
             clients: plan.clients.iter().copied().chain(0..count).map(Client::new).collect(),
@@ -370,7 +370,7 @@ impl World {
                     let due_us = self.now_us + 20 + self.rng.below(2 * step_us + 1);
                     self.queue.push(due_us, Event::File { node, life, core: at, file, event });
                 }
-                Action::Reconfigured(_) | Action::RewriteConfig(_) => {}
+                Action::Reconfigured(_) | Action::RewriteConfig(_) | Action::Ready => {}
                 Action::Exit(_) => self.exits(node),
             }
             if self.nodes[node].process.is_none() {

@@ -241,6 +241,7 @@ pub fn is_usual(text: &str) -> bool {
         "ERR increment",
         "ERR source and",
         "ERR Background",
+        "LOADING",
     ]
     .iter()
     .any(|start| text.starts_with(start))
