@@ -120,9 +120,7 @@ pub enum PeerMessage {
     /// A link's home to a shard: blocks that concern its partitions, in the order they came.
     FromLink {
         /// Which.
-        link: PeerId,
-        /// Local indices behind the sender's.
-        dictionary: Arc<[OriginIdx]>,
+        from: From,
         /// Records dealt by owner, or blocks of a full merge.
         items: Vec<(Kind, Vec<u8>)>,
     },
@@ -171,6 +169,17 @@ pub struct Comparable {
     pub is_able: bool,
 }
 
+/// Where blocks came from.
+#[derive(Clone, Debug)]
+pub struct From {
+    /// The link.
+    pub link: PeerId,
+    /// The present run of its master.
+    pub master: OriginIdx,
+    /// Local indices behind the sender's.
+    pub dictionary: Arc<[OriginIdx]>,
+}
+
 /// What is linked on one core.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Counts {
@@ -211,6 +220,28 @@ pub struct PeerFigures {
     pub clock_offset_ms: i64,
     /// That is beyond `max-clock-drift`.
     pub is_beyond_drift: bool,
-    /// Milliseconds between its newest write's stamp and now, when it was applied last.
-    pub lag_ms: u64,
+    /// Milliseconds since it was heard, when that is longer than a heartbeat takes.
+    pub silent_ms: u64,
+}
+
+/// What one shard has taken from one master, over all links to it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Taken {
+    /// Writes that changed something.
+    pub won: u64,
+    /// Writes that met something newer.
+    pub lost: u64,
+    /// How old by our clock the master's newest write was when it was applied; `None`: none came of late.
+    pub age_ms: Option<i64>,
+    /// When that was, on `Now::mono_us`.
+    pub at_us: u64,
+}
+
+impl Taken {
+    /// Another shard's as well.
+    pub fn add(&mut self, other: &Self) {
+        self.won += other.won;
+        self.lost += other.lost;
+        self.age_ms = self.age_ms.max(other.age_ms);
+    }
 }

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::base::ids::ShardId;
+use crate::base::ids::{ShardId, Uuid};
 use crate::config::Config;
 use crate::config::masters::Masters;
 use crate::merge::stamp::Hlc;
+use crate::peer::mesh::Taken;
 use crate::shard::Stats;
 
 /// Asked of another core; every core can be asked, itself included.
@@ -209,6 +210,8 @@ pub struct Figures {
     pub loading_bytes: u64,
     /// Per command: calls, microseconds, rejected, failed.
     pub commands: Vec<(&'static str, CommandStats)>,
+    /// What this shard has taken from masters.
+    pub taken: Vec<(Uuid, Taken)>,
     /// Lines of what this core knows of its links and feeds, see `peer`.
     pub peers: Vec<crate::peer::mesh::PeerFigures>,
 }

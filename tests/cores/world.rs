@@ -50,6 +50,8 @@ pub struct Node {
     conns: Vec<BTreeMap<ConnId, Wire>>,
     next_conn: u64,
     ticks_us: Vec<u64>,
+    /// Its wall clock less the others', milliseconds.
+    pub clock_ms: i64,
     /// Neither its links' bytes nor dials reach others.
     pub is_cut_off: bool,
     /// What was asked of the world beside connections.
@@ -137,6 +139,7 @@ impl World {
             conns: (0..cores).map(|_| BTreeMap::new()).collect(),
             next_conn: 0,
             ticks_us: vec![0; cores],
+            clock_ms: 0,
             is_cut_off: false,
             actions: Vec::new(),
         });
@@ -149,8 +152,14 @@ impl World {
         for (at, &count) in cores.iter().enumerate() {
             let others = (0..cores.len()).filter(|&other| other != at);
             let replicaof = others.map(|other| ("127.0.0.1".to_owned(), 7000 + other as u16)).collect();
-            let config =
-                Config { multi_master: true, active_replica: true, replicaof, databases: 3, ..Config::default() };
+            let config = Config {
+                multi_master: true,
+                active_replica: true,
+                replica_read_only: false,
+                replicaof,
+                databases: 3,
+                ..Config::default()
+            };
             world.add(count, config);
         }
         let clients: Vec<ClientId> = (0..cores.len()).map(|at| world.connect(at, 0)).collect();
@@ -233,6 +242,21 @@ impl World {
         panic!("no reply: {line}");
     }
 
+    /// A field of INFO.
+    #[track_caller]
+    pub fn info(&mut self, client: ClientId, field: &str) -> String {
+        let all = self.text(client, "INFO everything");
+        let found = all.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':').map(str::to_owned));
+        found.unwrap_or_else(|| panic!("INFO has no {field}"))
+    }
+
+    /// The same of one with a number.
+    #[track_caller]
+    pub fn number(&mut self, client: ClientId, field: &str) -> i64 {
+        let text = self.info(client, field);
+        text.parse().unwrap_or_else(|_| panic!("{field} is {text}"))
+    }
+
     /// The same, the reply as `show` prints it.
     #[track_caller]
     pub fn text(&mut self, client: ClientId, line: &str) -> String {
@@ -267,13 +291,17 @@ impl World {
         match self.rng.below(8) {
             0 => self.tick_if_due(node, core),
             1 => {
-                let now = self.now;
+                let now = self.now_of(node);
                 self.nodes[node].cores[core].background(now);
             }
             2..4 => self.take_bytes(node, core),
             _ => self.take_batch(node, core),
         }
         self.end_round(node, core);
+    }
+
+    fn now_of(&self, node: usize) -> Now {
+        Now { wall_ms: self.now.wall_ms.saturating_add_signed(self.nodes[node].clock_ms), ..self.now }
     }
 
     fn advance_us(&mut self, us: u64) {
@@ -283,16 +311,17 @@ impl World {
     }
 
     fn tick_if_due(&mut self, node: usize, core: usize) {
+        let now = self.now_of(node);
         let Node { cores, ticks_us, .. } = &mut self.nodes[node];
         let worker = &mut cores[core];
-        if self.now.mono_us >= ticks_us[core] + 100_000 || self.now.mono_us >= worker.wake_at_us() {
-            ticks_us[core] = self.now.mono_us;
-            worker.tick(self.now);
+        if now.mono_us >= ticks_us[core] + 100_000 || now.mono_us >= worker.wake_at_us() {
+            ticks_us[core] = now.mono_us;
+            worker.tick(now);
         }
     }
 
     fn take_batch(&mut self, node: usize, core: usize) {
-        let now = self.now;
+        let now = self.now_of(node);
         let Node { cores, rings, slowness, .. } = &mut self.nodes[node];
         let count = cores.len();
         let full: Vec<usize> = (0..count).filter(|from| !rings[from * count + core].is_empty()).collect();
@@ -309,7 +338,7 @@ impl World {
     }
 
     fn take_bytes(&mut self, node: usize, core: usize) {
-        let now = self.now;
+        let now = self.now_of(node);
         let count = self.nodes[node].cores.len();
         // A full ring stops the reading of connections.
         if (0..count).any(|to| self.nodes[node].rings[core * count + to].len() >= RING_BATCHES) {
@@ -342,7 +371,7 @@ impl World {
 
     // As the runtime ends a round: outputs, wishes, batches.
     fn end_round(&mut self, node: usize, core: usize) {
-        let now = self.now;
+        let now = self.now_of(node);
         let mut dirty = Vec::new();
         self.nodes[node].cores[core].take_dirty(&mut dirty);
         let mut output = Vec::new();
@@ -381,7 +410,7 @@ impl World {
     }
 
     fn act(&mut self, node: usize, core: usize, action: Action) {
-        let now = self.now;
+        let now = self.now_of(node);
         match action {
             Action::Close(conn) => self.close(End { node, core, conn }),
             Action::CloseAfterFlush(conn) => {
@@ -414,7 +443,7 @@ impl World {
     fn open(&mut self, node: usize, core: usize, far: Far) -> End {
         let conn = self.next_conn(node);
         self.nodes[node].conns[core].insert(conn, Wire::to(far));
-        let now = self.now;
+        let now = self.now_of(node);
         self.nodes[node].cores[core].accepted(conn, &endpoint(conn), now);
         self.end_round(node, core);
         End { node, core, conn }

@@ -39,4 +39,10 @@ fn wait_answers_when_other_nodes_have_what_was_written_before() {
         }
     }
     assert_eq!(nodes[0].1.text("WAIT 3 50"), "2", "there is no third");
+    for (_, conn) in &mut nodes[1..] {
+        let lag_ms: i64 = conn.info("master_lag_ms").parse().expect("a number");
+        assert!((0..20_000).contains(&lag_ms), "{lag_ms} ms");
+        assert_eq!((conn.info("master_conflicts_won"), conn.info("master_conflicts_lost")), ("160".into(), "0".into()));
+        assert_ne!(conn.info("master_bytes_in"), "0");
+    }
 }

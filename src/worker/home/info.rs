@@ -45,6 +45,7 @@ impl Worker {
             thread_us: (self.memory.measured.thread_user_us, self.memory.measured.thread_system_us),
             commands: table::all().map(|spec| spec.name).zip(self.command_stats.iter().copied()).collect(),
             peers: self.peer_figures(now),
+            taken: self.taken_figures(now),
             loading_bytes: self.loading_bytes(),
             ..Figures::default()
         };
@@ -290,6 +291,12 @@ impl Sum {
             all.client_bytes += one.client_bytes;
             all.feed_bytes += one.feed_bytes;
             all.loading_bytes += one.loading_bytes;
+            for (node, taken) in &one.taken {
+                match all.taken.iter_mut().find(|(known, _)| known == node) {
+                    Some((_, sum)) => sum.add(taken),
+                    None => all.taken.push((*node, *taken)),
+                }
+            }
             all.input_bytes_max = all.input_bytes_max.max(one.input_bytes_max);
             all.output_bytes_max = all.output_bytes_max.max(one.output_bytes_max);
             all.links_and_feeds.0 += one.links_and_feeds.0;

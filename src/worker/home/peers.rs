@@ -5,14 +5,14 @@ use super::super::control::{Answer, Ask, Change, Then};
 use super::super::session::Session;
 use super::info::{Lines, Sum};
 use super::{help, subcommand, unknown_subcommand};
-use crate::base::ids::ShardId;
+use crate::base::ids::{ShardId, Uuid};
 use crate::base::text::{eq_ignore_case, parse_i64};
 use crate::base::time::Now;
 use crate::command::args::Args;
 use crate::command::error::CommandError;
 use crate::command::spec::Home;
 use crate::config::masters::Masters;
-use crate::peer::mesh::PeerFigures;
+use crate::peer::mesh::{PeerFigures, Taken};
 use crate::resp::write::Reply;
 
 const NO_TRANSACTION: &str = "0000000000000000000000000000000000000000";
@@ -173,6 +173,10 @@ impl Worker {
                 put("full_merges", &found.full_merges);
                 put("resumes", &found.resumes);
                 put("clock_offset_ms", &found.clock_offset_ms);
+                let (taken, lag_ms) = taken_from(sum, &found);
+                put("lag_ms", &lag_ms);
+                put("conflicts_won", &taken.won);
+                put("conflicts_lost", &taken.lost);
                 lines.put("slave_read_repl_offset", found.bytes_in);
                 lines.put("slave_repl_offset", found.bytes_in);
             }
@@ -232,6 +236,12 @@ impl Worker {
             let node = peer.node.map(|origin| origin.node.to_string()).unwrap_or_default();
             text.push_str(&format!("{kind}:addr={}:{},state={},node={node}", peer.host, peer.port, peer.state));
             text.push_str(&format!(",bytes_in={},bytes_out={}", peer.bytes_in, peer.bytes_out));
+            if peer.is_link {
+                let (taken, lag_ms) = taken_from(&sum, peer);
+                let (merges, resumes) = (peer.full_merges, peer.resumes);
+                text.push_str(&format!(",lag_ms={lag_ms},full_merges={merges},resumes={resumes}"));
+                text.push_str(&format!(",conflicts_won={},conflicts_lost={}", taken.won, taken.lost));
+            }
             text.push_str(&format!(",clock_offset_ms={},reason={}\r\n", peer.clock_offset_ms, peer.reason));
         }
         text.push_str(&format!("tombstones:{}\r\nwaiting_for_stability:{}\r\n", sum.all.tombstones, sum.all.garbage));
@@ -252,6 +262,14 @@ impl Worker {
         };
         self.config.replicaof.iter().map(|(host, port)| (host.as_str(), *port, find(host, *port))).collect()
     }
+}
+
+// What was taken from a master, and how late its newest write was: by its clock, which may not be ours. -1: not linked.
+fn taken_from(sum: &Sum, link: &PeerFigures) -> (Taken, i64) {
+    let is_its = |(node, _): &&(Uuid, Taken)| link.node.is_some_and(|origin| origin.node == *node);
+    let taken = sum.all.taken.iter().find(is_its).map(|(_, taken)| *taken).unwrap_or_default();
+    let age_ms = taken.age_ms.map_or(0, |age_ms| age_ms + link.clock_offset_ms);
+    (taken, if is_up(link) { age_ms.max(link.silent_ms as i64) } else { -1 })
 }
 
 fn readers(sum: &Sum) -> impl Iterator<Item = &PeerFigures> {

@@ -92,9 +92,10 @@ impl Worker {
                     served.under_way = served.under_way.saturating_sub(bytes);
                 }
             }
-            PeerMessage::FromLink { link, dictionary, items } => {
+            PeerMessage::FromLink { from, items } => {
                 for (kind, bytes) in items {
-                    if !self.take_from_link(link, &dictionary, kind, &bytes, now) {
+                    if !self.take_from_link(&from, kind, &bytes, now) {
+                        let link = from.link;
                         self.send(link.home, Message::Peer(Box::new(PeerMessage::Broken { link })));
                     }
                 }

@@ -182,6 +182,7 @@ impl Worker {
                 promise: Hlc::ZERO,
                 offset: Offset::default(),
                 bytes_in: 0,
+                fell_behind: false,
             },
         );
         let nodes: Arc<[Uuid]> = Arc::new([hello.origin.node]);
@@ -200,6 +201,7 @@ impl Worker {
     pub(in super::super) fn peer_closed(&mut self, conn: ConnId, reason: &str, now: Now) {
         let target = self.peers.targets.iter().position(|target| target.conn() == Some(conn));
         if let Some(at) = target {
+            self.keep_figures(at, conn);
             self.lose(at, reason, now);
         } else if self.peers.conns.contains_key(&conn) {
             tracing::info!("a reader left: {reason}");

@@ -6,6 +6,9 @@ use crate::base::time::Now;
 use crate::peer::mesh::PeerFigures;
 use crate::peer::roster::Row;
 
+/// A lag is that of the newest write for this long; afterwards there is nothing that lags.
+const LATELY_US: u64 = 2_000_000;
+
 impl Worker {
     /// How many members there are, ourselves included.
     pub(in super::super) fn members(&self) -> usize {
@@ -47,6 +50,43 @@ impl Worker {
         self.peers.roster.others().iter().map(line).collect()
     }
 
+    // Whether a link that is up came back and went on where it was, without comparing whole partitions.
+    fn is_resumed(&self, target: &Target, conn: &Conn) -> bool {
+        (target.handshakes > 1 || self.persistence().keys_loaded > 0) && !conn.fell_behind
+    }
+
+    /// A link is about to be lost: its master keeps what it has counted.
+    pub(super) fn keep_figures(&mut self, target: usize, id: ConnId) {
+        let Some(conn) = self.peers.conns.get(&id) else { return };
+        let resumed = u64::from(self.is_resumed(&self.peers.targets[target], conn));
+        let (bytes_in, bytes_out) = (conn.bytes_in, self.sessions.get(id).map_or(0, |session| session.bytes_out));
+        let target = &mut self.peers.targets[target];
+        target.resumes += resumed;
+        target.bytes_before.0 += bytes_in;
+        target.bytes_before.1 += bytes_out;
+    }
+
+    /// This shard has taken records from a master; `before`: writes that had won and lost, `newest`: its last own one.
+    pub(super) fn note_taken(&mut self, master: OriginIdx, before: (u64, u64), newest: Option<Hlc>, now: Now) {
+        let stats = &self.shard.stats;
+        let taken = self.peers.taken.entry(self.node.realm.origins.id(master).node).or_default();
+        taken.won += stats.merged_won - before.0;
+        taken.lost += stats.merged_lost - before.1;
+        if let Some(newest) = newest {
+            (taken.age_ms, taken.at_us) = (Some(now.wall_ms as i64 - newest.wall_ms() as i64), now.mono_us);
+        }
+    }
+
+    /// What this shard has taken from masters, with ages of what came of late.
+    pub(in super::super) fn taken_figures(&self, now: Now) -> Vec<(Uuid, Taken)> {
+        let is_late = |taken: &Taken| now.mono_us.saturating_sub(taken.at_us) > LATELY_US;
+        let figure = |(node, taken): (&Uuid, &Taken)| {
+            let age_ms = taken.age_ms.filter(|_| !is_late(taken));
+            (*node, Taken { age_ms, ..*taken })
+        };
+        self.peers.taken.iter().map(figure).collect()
+    }
+
     /// What INFO, ROLE and MULTIMASTER STATUS say of this core's links and feeds.
     pub(in super::super) fn peer_figures(&self, now: Now) -> Vec<PeerFigures> {
         let seconds = |since_us: u64| now.mono_us.saturating_sub(since_us) / 1_000_000;
@@ -68,13 +108,16 @@ impl Worker {
                 idle_s: conn.map(|conn| seconds(conn.last_input_us)),
                 down_s: (!matches!(target.state, State::Up(_))).then(|| seconds(target.down_since_us)),
                 reason: target.reason.clone(),
-                bytes_in: conn.map_or(0, |conn| conn.bytes_in),
-                bytes_out: session.map_or(0, |session| session.bytes_out),
+                bytes_in: target.bytes_before.0 + conn.map_or(0, |conn| conn.bytes_in),
+                bytes_out: target.bytes_before.1 + session.map_or(0, |session| session.bytes_out),
                 full_merges: target.full_merges,
-                resumes: target.handshakes,
+                resumes: target.resumes + u64::from(conn.is_some_and(|conn| self.is_resumed(target, conn))),
                 clock_offset_ms: conn.map_or(0, |conn| conn.offset.ms()),
                 is_beyond_drift: conn.is_some_and(|conn| conn.offset.is_beyond()),
-                lag_ms: 0,
+                silent_ms: conn.map_or(0, |conn| {
+                    let silent_us = now.mono_us.saturating_sub(conn.last_input_us);
+                    if silent_us > HEARTBEAT_US * 3 / 2 { silent_us / 1000 } else { 0 }
+                }),
             });
         }
         for (id, conn) in self.peers.conns.iter().filter(|(_, conn)| !conn.is_link) {

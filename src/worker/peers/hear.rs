@@ -8,7 +8,7 @@ use crate::base::time::Now;
 use crate::merge::op::take_varint;
 use crate::merge::origins::OriginIdx;
 use crate::peer::codec;
-use crate::peer::mesh::{Entry, PeerId, PeerMessage};
+use crate::peer::mesh::{Entry, From, PeerId, PeerMessage};
 use crate::peer::offset::Change;
 use crate::resp::value::try_decode;
 use crate::shard::block::{self, Front, Kind};
@@ -130,6 +130,7 @@ impl Worker {
                 }
             }
             Kind::Behind => {
+                self.peers.conns.get_mut(&session.conn)?.fell_behind = true;
                 // One link at a time merges a partition; what is still behind afterwards is said again.
                 for &partition in payload {
                     if let btree_map::Entry::Vacant(free) = self.peers.pulling.entry(partition) {
@@ -182,9 +183,12 @@ impl Worker {
 
     // Gives records and full-merge blocks to the shards that own their partitions.
     pub(super) fn deal(&mut self, link: PeerId, kind: Kind, payload: &[u8], now: Now) -> Option<()> {
-        let dictionary = Arc::clone(&self.peers.conns.get(&link.conn)?.shared_dictionary);
+        let conn = self.peers.conns.get(&link.conn)?;
+        let dictionary = Arc::clone(&conn.shared_dictionary);
+        let master = self.node.realm.origins.index(conn.origin)?;
+        let from = From { link, master, dictionary };
         if self.cores() == 1 {
-            return self.take_from_link(link, &dictionary, kind, payload, now).then_some(());
+            return self.take_from_link(&from, kind, payload, now).then_some(());
         }
         if kind != Kind::Records {
             let partition = match kind {
@@ -192,7 +196,7 @@ impl Worker {
                 _ => Partition(*payload.first()?),
             };
             let owner = self.shard.map.owner(partition);
-            self.pass(owner, link, &dictionary, kind, payload.to_vec());
+            self.pass(owner, &from, kind, payload.to_vec());
             return Some(());
         }
         let mut shares: Vec<Vec<u8>> = (0..self.cores()).map(|_| Vec::new()).collect();
@@ -204,35 +208,24 @@ impl Worker {
             rest = &rest[head.bytes..];
         }
         for (owner, share) in shares.into_iter().enumerate().filter(|(_, share)| !share.is_empty()) {
-            self.pass(ShardId(owner as u16), link, &dictionary, kind, share);
+            self.pass(ShardId(owner as u16), &from, kind, share);
         }
         Some(())
     }
 
-    pub(super) fn pass(
-        &mut self,
-        owner: ShardId,
-        link: PeerId,
-        dictionary: &Arc<[OriginIdx]>,
-        kind: Kind,
-        bytes: Vec<u8>,
-    ) {
-        let message = PeerMessage::FromLink { link, dictionary: Arc::clone(dictionary), items: vec![(kind, bytes)] };
+    pub(super) fn pass(&mut self, owner: ShardId, from: &From, kind: Kind, bytes: Vec<u8>) {
+        let message = PeerMessage::FromLink { from: from.clone(), items: vec![(kind, bytes)] };
         self.send(owner, Message::Peer(Box::new(message)));
     }
 
     // Applies what a link brought for this shard. False: unreadable.
-    pub(super) fn take_from_link(
-        &mut self,
-        link: PeerId,
-        dictionary: &[OriginIdx],
-        kind: Kind,
-        bytes: &[u8],
-        now: Now,
-    ) -> bool {
-        let origin = |index: u16| dictionary.get(usize::from(index)).copied();
+    pub(super) fn take_from_link(&mut self, from: &From, kind: Kind, bytes: &[u8], now: Now) -> bool {
+        let link = from.link;
+        let origin = |index: u16| from.dictionary.get(usize::from(index)).copied();
         match kind {
             Kind::Records => {
+                let before = (self.shard.stats.merged_won, self.shard.stats.merged_lost);
+                let mut newest = None;
                 let mut rest = bytes;
                 while !rest.is_empty() {
                     let Some(head) = record::head(rest) else { return false };
@@ -243,14 +236,20 @@ impl Worker {
                     match self.shard.merge(&rest[..head.bytes], &origin, merging.is_none(), now) {
                         Merged::Malformed => return false,
                         Merged::Applied => {
-                            if let (Some(merging), Some(from)) = (merging, origin(head.origin)) {
-                                merging.streamed(from, head.hlc);
+                            let writer = origin(head.origin);
+                            if let (Some(merging), Some(writer)) = (merging, writer) {
+                                merging.streamed(writer, head.hlc);
+                            }
+                            // What others wrote may have waited for a way here: it says nothing of this link.
+                            if writer == Some(from.master) {
+                                newest = Some(head.hlc);
                             }
                         }
                         Merged::Duplicate => {}
                     }
                     rest = &rest[head.bytes..];
                 }
+                self.note_taken(from.master, before, newest, now);
                 true
             }
             Kind::FullBegin => match self.shard.begin_merging(bytes, &origin) {
@@ -285,7 +284,7 @@ impl Worker {
                 self.send(link.home, Message::Peer(Box::new(PeerMessage::Merged { link, partition })));
                 true
             }
-            Kind::Verify => self.take_verify(link, dictionary, bytes, now),
+            Kind::Verify => self.take_verify(link, &from.dictionary, bytes, now),
             _ => false,
         }
     }

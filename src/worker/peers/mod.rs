@@ -25,7 +25,7 @@ use crate::base::time::Now;
 use crate::merge::origins::{OriginId, OriginIdx};
 use crate::merge::stamp::Hlc;
 use crate::merge::version::Versions;
-use crate::peer::mesh::{Counts, Entry, PeerId, PeerMessage};
+use crate::peer::mesh::{Counts, Entry, PeerId, PeerMessage, Taken};
 use crate::peer::offset::Offset;
 use crate::peer::roster::{Roster, Row};
 use crate::shard::feed::Feed;
@@ -68,6 +68,8 @@ pub(super) struct Peers {
     /// What is linked, by core, and what was said of this one.
     linked: Vec<Counts>,
     linked_said: Counts,
+    /// What this shard has taken, by master.
+    taken: BTreeMap<Uuid, Taken>,
     published: Versions,
     next_publish_us: u64,
     next_heartbeat_us: u64,
@@ -89,6 +91,9 @@ struct Target {
     reason: String,
     handshakes: u64,
     full_merges: u64,
+    /// Of links to it that are gone: times it went on from the backlog, bytes in and out.
+    resumes: u64,
+    bytes_before: (u64, u64),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -122,6 +127,8 @@ struct Conn {
     promise: Hlc,
     offset: Offset,
     bytes_in: u64,
+    /// The other end could not stream all we lacked.
+    fell_behind: bool,
 }
 
 /// A feed as its shard serves it.
@@ -144,6 +151,7 @@ impl Peers {
             identified: BTreeSet::new(),
             linked: vec![Counts::default(); shards],
             linked_said: Counts::default(),
+            taken: BTreeMap::new(),
             published: Versions::new(first, end),
             next_publish_us: 0,
             next_heartbeat_us: 0,
@@ -298,6 +306,8 @@ impl Target {
             reason: String::new(),
             handshakes: 0,
             full_merges: 0,
+            resumes: 0,
+            bytes_before: (0, 0),
         }
     }
 
