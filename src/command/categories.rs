@@ -50,7 +50,7 @@ fn is_in(spec: &Spec, category: &str) -> bool {
         }
         "connection" => {
             spec.group == Group::Connection && name != "client"
-                || matches!(name.split('|').next(), Some("command" | "wait"))
+                || matches!(name.split('|').next(), Some("command" | "wait" | "readonly" | "readwrite" | "asking"))
         }
         "keyspace" => {
             spec.group == Group::Generic && !matches!(name, "wait" | "object" | "object|help")

@@ -22,7 +22,7 @@ const ADMIN_STALE: Flags = ADMIN.or(NO_SCRIPT).or(STALE).or(NO_ASYNC_LOADING);
 /// No facts at all.
 const PLAIN: Flags = Flags(0);
 
-const fn row(
+pub(super) const fn row(
     name: &'static str,
     arity: i16,
     flags: Flags,
@@ -78,14 +78,6 @@ pub const SERVER: &[Spec] = &[
     row("acl|users",             2,  ADMIN_ANYTIME, Home::Acl,       Group::Server, "6.0.0", "Lists the users."),
     row("acl|whoami",            2,  ALL_ANYTIME,   Home::Acl,       Group::Server, "6.0.0", "Returns the connection's user."),
     row("bgsave",               -1,  ADMIN_LOADED,  Home::Bgsave,    Group::Server, "1.0.0", "Saves a snapshot in the background."),
-    row("cluster",              -2,  CONTAINER,     Home::Cluster,   Group::Cluster, "3.0.0", "A container for cluster commands."),
-    row("cluster|help",          2,  ANYTIME,       Home::Cluster,   Group::Cluster, "5.0.0", "Lists the subcommands."),
-    row("cluster|info",          2,  STALE,         Home::Cluster,   Group::Cluster, "3.0.0", "Describes the cluster."),
-    row("cluster|keyslot",       3,  STALE,         Home::Cluster,   Group::Cluster, "3.0.0", "Returns the hash slot of a key."),
-    row("cluster|myid",          2,  STALE,         Home::Cluster,   Group::Cluster, "3.0.0", "Returns the node's name."),
-    row("cluster|nodes",         2,  STALE,         Home::Cluster,   Group::Cluster, "3.0.0", "Describes the cluster's nodes."),
-    row("cluster|shards",        2,  STALE,         Home::Cluster,   Group::Cluster, "7.0.0", "Tells which node serves which slots."),
-    row("cluster|slots",         2,  STALE,         Home::Cluster,   Group::Cluster, "3.0.0", "Tells which node serves which slots."),
     row("command",              -1,  CONTAINER.or(ANYTIME), Home::Command, Group::Server, "2.8.13", "Describes all commands."),
     row("command|count",         2,  ANYTIME,       Home::Command,   Group::Server, "2.8.13", "Counts the commands."),
     row("command|docs",         -2,  ANYTIME,       Home::Command,   Group::Server, "7.0.0", "Documents commands."),

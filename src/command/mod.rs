@@ -7,6 +7,7 @@ pub mod args;
 pub mod bitfield;
 pub mod bitmap;
 pub mod categories;
+pub mod cluster;
 pub mod counter;
 pub mod debug;
 pub mod error;

@@ -26,6 +26,7 @@ const FAMILIES: &[&[Spec]] = &[
     super::hash_random::FAMILY,
     super::home::CONNECTION,
     super::home::SERVER,
+    super::cluster::FAMILY,
 ];
 
 /// Every command, and every subcommand that has a row of its own (`object|encoding`).
@@ -72,7 +73,7 @@ fn subcommand(name: &[u8], argument: &[u8]) -> Option<(usize, &'static Spec)> {
 }
 
 /// No command has a longer name.
-const NAME_BYTES_MAX: usize = 24;
+const NAME_BYTES_MAX: usize = 32;
 
 fn index() -> &'static HashTable<(usize, &'static Spec)> {
     static INDEX: OnceLock<HashTable<(usize, &'static Spec)>> = OnceLock::new();

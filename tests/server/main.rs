@@ -2,6 +2,7 @@
 
 mod client;
 mod clock;
+mod cluster;
 mod config;
 mod connection;
 mod info;

@@ -71,13 +71,13 @@ fn put(row: &Value, rows: &mut BTreeMap<String, String>) {
     }
 }
 
-struct Redis {
+pub(crate) struct Redis {
     process: Child,
     port: u16,
 }
 
 impl Redis {
-    fn start() -> Option<Self> {
+    pub(crate) fn start() -> Option<Self> {
         let port = free_port();
         let mut command = Command::new("redis-server");
         command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""]).stdout(Stdio::null());
@@ -86,7 +86,7 @@ impl Redis {
         Some(redis)
     }
 
-    fn connect(&self) -> Conn {
+    pub(crate) fn connect(&self) -> Conn {
         Conn::to(self.port)
     }
 }

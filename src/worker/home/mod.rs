@@ -78,7 +78,7 @@ impl Worker {
             Home::Save | Home::Bgsave | Home::Lastsave | Home::Shutdown => self.run_saving(session, home, args, reply),
             Home::Slowlog => self.slowlog(session, args, reply),
             Home::Latency => server::latency(args, reply),
-            Home::Cluster => self.cluster(args, reply),
+            Home::Cluster => server::cluster(args),
             Home::Acl => self.acl(session, args, reply),
             Home::Module => server::module(args, reply),
             Home::Monitor => Err(CommandError::Text("ERR MONITOR is not supported: use SLOWLOG or a proxy")),

@@ -11,6 +11,8 @@ use crate::base::text::parse_f64;
 use crate::base::time::Now;
 use crate::command::args::Args;
 use crate::command::error::CommandError;
+use crate::command::spec::CONTAINER;
+use crate::command::table;
 use crate::resp::write::Reply;
 use crate::store::keyspace::damage::Damage;
 
@@ -61,6 +63,15 @@ pub(super) fn module(args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<(), C
         _ => return Err(unknown_subcommand("MODULE", given)),
     }
     Ok(())
+}
+
+/// CLUSTER and its kin, as redis-server answers with `cluster-enabled no`.
+pub(super) fn cluster(args: &Args<'_>) -> Result<(), CommandError> {
+    let is_known = |given| table::resolve(b"cluster", Some(given)).is_none_or(|(_, spec)| !spec.flags.has(CONTAINER));
+    match args.get(1).filter(|given| !is_known(given)) {
+        Some(given) => Err(unknown_subcommand("CLUSTER", given)),
+        None => Err(CommandError::Text("ERR This instance has cluster support disabled")),
+    }
 }
 
 impl Worker {
@@ -224,23 +235,6 @@ impl Worker {
             reply.text(name);
             reply.double(ratio);
         }
-    }
-
-    pub(super) fn cluster(&self, args: &mut Args<'_>, reply: &mut Reply<'_>) -> Result<(), CommandError> {
-        let given = args.get(1).unwrap_or_default();
-        match subcommand(args)?.as_str() {
-            "keyslot" => {
-                let slot = slot_of(args.next()?);
-                reply.integer(i64::from(slot.0));
-            }
-            "help" => help(reply, "CLUSTER", &["KEYSLOT <key>", "    Return the hash slot for <key>."]),
-            "info" | "myid" | "nodes" | "slots" | "shards" => {
-                return Err(CommandError::Text("ERR This instance has cluster support disabled"));
-            }
-            _ if given.is_empty() => return Err(CommandError::Syntax),
-            _ => return Err(CommandError::Text("ERR This instance has cluster support disabled")),
-        }
-        Ok(())
     }
 
     /// INFO persistence.
