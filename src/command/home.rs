@@ -131,6 +131,7 @@ pub const SERVER: &[Spec] = &[
     row("wait",                  3,  NO_SCRIPT.or(BARRIER),   Home::Wait,      Group::Generic, "3.0.0", "Waits until replicas have the client's writes."),
     row("tutti.link",           -2,  ADMIN_STALE,   Home::Tutti,     Group::Server, "7.2.0", "Turns this connection into a link between nodes."),
     row("multimaster",          -2,  CONTAINER,     Home::Multimaster, Group::Server, "7.2.0", "A container for commands about the nodes that are masters of each other."),
+    row("multimaster|forget",    3,  ADMIN_STALE.or(BARRIER), Home::Multimaster, Group::Server, "7.2.0", "Waits no more for a node that has left for good."),
     row("multimaster|help",      2,  ANYTIME,       Home::Multimaster, Group::Server, "7.2.0", "Lists the subcommands."),
     row("multimaster|status",    2,  ADMIN_STALE,   Home::Multimaster, Group::Server, "7.2.0", "Shows the members, their links and what waits for them."),
     row("multimaster|verify",   -2,  ADMIN_STALE.or(BARRIER), Home::Multimaster, Group::Server, "7.2.0", "Proves that linked nodes hold equal data, or repairs what differs."),

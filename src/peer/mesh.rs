@@ -6,6 +6,7 @@ use crate::base::ids::{ConnId, Partition, ShardId, Uuid};
 use crate::merge::origins::{OriginId, OriginIdx};
 use crate::merge::stamp::Hlc;
 use crate::shard::block::Kind;
+use crate::shard::standing::Standing;
 
 /// A connection between nodes, named on every core: where its socket lives, and which one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -52,6 +53,8 @@ pub enum PeerMessage {
     },
     /// A core to all cores: members heard of.
     Members(Arc<[Uuid]>),
+    /// A core to all cores: who was forgotten, and who is back.
+    Standings(Arc<[Standing]>),
     /// A core to all cores: a master has said who it is.
     Identified {
         /// As configured.

@@ -88,6 +88,11 @@ impl Roster {
         is_new
     }
 
+    /// Removes a member.
+    pub fn remove(&mut self, node: Uuid) {
+        self.others.retain(|row| row.node != node);
+    }
+
     /// A member has said, or is said to have, applied this.
     pub fn heard(&mut self, node: Uuid, entries: &[Entry], promise: Hlc, final_ms: u64) {
         if let Some(row) = self.others.iter_mut().find(|row| row.node == node) {

@@ -46,11 +46,13 @@ pub enum Kind {
     Acknowledge = 14,
     /// Comparing data (`peer::verify`); only to ends that announced the feature.
     Verify = 15,
+    /// Who was forgotten, and who is back (`shard::standing`).
+    Standings = 16,
 }
 
 impl Kind {
     fn from_byte(byte: u8) -> Option<Self> {
-        const KINDS: [Kind; 15] = [
+        const KINDS: [Kind; 16] = [
             Kind::Dictionary,
             Kind::Records,
             Kind::Versions,
@@ -66,6 +68,7 @@ impl Kind {
             Kind::Members,
             Kind::Acknowledge,
             Kind::Verify,
+            Kind::Standings,
         ];
         KINDS.get(usize::from(byte).checked_sub(1)?).copied()
     }

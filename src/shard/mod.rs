@@ -3,7 +3,7 @@
 //! A local write is: decide, stamp, effect, `apply`. A merged write is: `apply`. Both end in the backlog.
 //!
 //! Reading order: this file, `write` (what commands call), `hash` (the same for hashes), `record`, `backlog`, `feed` (what a link is sent),
-//! `stability`, `compare` (with other nodes).
+//! `stability`, `standing` (who is a member), `compare` (with other nodes).
 
 pub mod backlog;
 pub mod block;
@@ -13,6 +13,7 @@ pub mod hash;
 pub mod merging;
 pub mod record;
 pub mod stability;
+pub mod standing;
 pub mod state;
 pub mod walk;
 pub mod write;

@@ -10,12 +10,14 @@ use crate::base::ids::Uuid;
 use crate::merge::origins::{OriginIdx, Origins};
 use crate::merge::stamp::{Hlc, Stamp};
 use crate::merge::version::Versions;
+use crate::shard::standing::{Standing, Standings};
 
 /// See the file's head.
 pub struct Stability {
     first: usize,
     end: usize,
     members: Vec<Member>,
+    standings: Standings,
     /// Configured masters that have not said yet who they are.
     unknown: usize,
 }
@@ -45,12 +47,12 @@ const WAITING_MAX: usize = 1024;
 impl Stability {
     /// No members but ourselves, for partitions `first..end`.
     pub fn new(first: usize, end: usize) -> Self {
-        Self { first, end, members: Vec::new(), unknown: 0 }
+        Self { first, end, members: Vec::new(), standings: Standings::default(), unknown: 0 }
     }
 
-    /// Adds a member, which has acknowledged nothing yet. Known members stay as they are.
+    /// Adds a member, which has acknowledged nothing yet. Known members stay as they are, forgotten ones forgotten.
     pub fn add(&mut self, node: Uuid) {
-        if !self.members.iter().any(|member| member.node == node) {
+        if !self.standings.of(node).forgotten && !self.members.iter().any(|member| member.node == node) {
             let acked = Versions::new(self.first, self.end);
             self.members.push(Member {
                 node,
@@ -63,9 +65,20 @@ impl Stability {
         }
     }
 
-    /// Removes a member: nothing waits for it any more.
-    pub fn remove(&mut self, node: Uuid) {
-        self.members.retain(|member| member.node != node);
+    /// Hears that a node was forgotten, or is a member again; whether that was news. Nothing waits for a forgotten
+    /// node any more.
+    pub fn judge(&mut self, said: Standing) -> bool {
+        let is_news = self.standings.hear(said);
+        if is_news {
+            self.members.retain(|member| member.node != said.node);
+            self.add(said.node);
+        }
+        is_news
+    }
+
+    /// Who was ever forgotten.
+    pub fn standings(&self) -> &Standings {
+        &self.standings
     }
 
     /// The members, ourselves not counted.

@@ -18,6 +18,7 @@ use crate::merge::origins::{OriginId, OriginIdx};
 use crate::merge::realm::Realm;
 use crate::merge::stamp::{Hlc, Stamp};
 use crate::shard::Shard;
+use crate::shard::standing::{self, Standing};
 use crate::shard::state::{decode, take_stamp};
 use crate::store::keyspace::KeyRef;
 
@@ -43,6 +44,8 @@ pub struct Facts {
     pub clock: Hlc,
     /// Before this, deadlines were final in all its shards.
     pub final_ms: Option<u64>,
+    /// Who was a member of the writer's, and who was forgotten.
+    pub members: Vec<Standing>,
     /// Keys a reader would see.
     pub keys: u64,
     /// Of these, keys that had expired by now.
@@ -171,6 +174,7 @@ impl Facts {
                 self.clock = self.clock.max(clock);
             }),
             aux::FINAL => number().map(|at| self.final_ms = Some(self.final_ms.map_or(at, |known| known.min(at)))),
+            aux::MEMBERS => standing::take(value).map(|members| self.members.extend(members)),
             aux::KEY => take_whole(realm, value, &self.known(), databases).map(|_| ()),
             _ => Some(()),
         };
@@ -228,6 +232,15 @@ impl Facts {
         }
         shard.restore_clock(self.clock);
         shard.keys.raise_final_ms(self.final_ms.unwrap_or(0));
+        // Absent or not, whoever was a member must hear of a delete before it is forgotten. The members of another node,
+        // whose file was copied here, may never have heard of us.
+        let own = shard.realm().origins.own().node;
+        if self.node.is_some_and(|writer| writer.node == own) {
+            for &member in self.members.iter().filter(|member| member.node != own) {
+                shard.stability.judge(member);
+                shard.stability.add(member.node);
+            }
+        }
     }
 
     fn take_origins(&mut self, mut value: &[u8]) -> Option<()> {

@@ -9,7 +9,7 @@
 //! header    REDIS0010, AUX redis-ver, ctime, ..., tutti-format, tutti-node, tutti-origins; RESIZEDB per database
 //! chunk     SELECTDB, then keys: [EXPIRETIME_MS] AUX tutti-state, type, key, value
 //!           a key without a plain form (deleted, expired): AUX tutti-key
-//! end       per shard: AUX tutti-versions, tutti-flushed, tutti-forgotten, tutti-clock, tutti-final
+//! end       per shard: AUX tutti-versions, tutti-flushed, tutti-forgotten, tutti-clock, tutti-final, tutti-members
 //! trailer   EOF, CRC64
 //! ```
 //!
@@ -85,4 +85,6 @@ pub mod aux {
     pub const CLOCK: &[u8] = b"tutti-clock";
     /// Before which Unix millisecond deadlines were final in the shard.
     pub const FINAL: &[u8] = b"tutti-final";
+    /// Who must acknowledge a delete before it is forgotten, and who was forgotten: `shard::standing`.
+    pub const MEMBERS: &[u8] = b"tutti-members";
 }

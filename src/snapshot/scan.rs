@@ -8,6 +8,7 @@ use crate::merge::realm::Realm;
 use crate::merge::stamp::Stamp;
 use crate::shard::Shard;
 use crate::shard::hash::field_value;
+use crate::shard::standing;
 use crate::shard::state::{encode, put_stamp};
 use crate::shard::write::{Value, visible};
 use crate::store::keyspace::Packed;
@@ -231,5 +232,11 @@ impl Chunk {
         put::aux(&mut self.bytes, aux::FORGOTTEN, &forgotten);
         put::aux(&mut self.bytes, aux::CLOCK, shard.last_hlc().0.to_string().as_bytes());
         put::aux(&mut self.bytes, aux::FINAL, shard.final_ms().to_string().as_bytes());
+        let standings = shard.stability.standings();
+        let members = shard.stability.members().map(|node| standings.of(node));
+        let forgotten = standings.all().iter().copied().filter(|standing| standing.forgotten);
+        self.scratch.clear();
+        standing::put(&mut self.scratch, &members.chain(forgotten).collect::<Vec<_>>());
+        put::aux(&mut self.bytes, aux::MEMBERS, &self.scratch);
     }
 }

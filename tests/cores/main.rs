@@ -5,6 +5,7 @@ mod isolation;
 mod keyspace;
 mod links;
 mod loading;
+mod membership;
 mod quorum;
 #[allow(unreachable_pub, reason = "shared by the modules of this program")]
 mod world;

@@ -14,6 +14,7 @@ mod deadlines;
 mod digests;
 mod gen_ops;
 mod histories;
+mod membership;
 mod mesh;
 mod model;
 mod rules;

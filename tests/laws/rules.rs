@@ -11,8 +11,6 @@ use tutti::merge::origins::OriginIdx;
 use tutti::merge::stamp::{Hlc, Stamp};
 use tutti::merge::total::Total;
 use tutti::merge::version::Versions;
-use tutti::shard::block::{self, Front, Kind};
-use tutti::shard::feed::Feed;
 use tutti::shard::record::EVERY_DB;
 use tutti::shard::stability::Stability;
 use tutti::store::keyspace::{KeyRef, Keyspace};
@@ -20,64 +18,64 @@ use tutti::store::keyspace::{KeyRef, Keyspace};
 use crate::gen_ops::{reading, realm, slot};
 use crate::mesh::{Broken, DB, Item, Mesh, settings, tag};
 
-fn key(name: &str) -> String {
+pub fn key(name: &str) -> String {
     format!("{name}{{{}}}", tag(0))
 }
 
-fn partition() -> usize {
+pub fn partition() -> usize {
     settings().map.range(ShardId(0)).0
 }
 
-fn mesh(nodes: usize) -> Mesh {
+pub fn mesh(nodes: usize) -> Mesh {
     Mesh::new(nodes, &vec![0; nodes], Broken::default())
 }
 
 impl Mesh {
-    fn set(&mut self, at: usize, key: &str, value: &str) {
+    pub fn set(&mut self, at: usize, key: &str, value: &str) {
         self.write(at, |shard, now| {
             shard.set(DB, &shard.key(key.as_bytes()), value.as_bytes(), SetDeadline::Clear, now)
         });
     }
 
-    fn incr(&mut self, at: usize, key: &str, by: i64) {
+    pub fn incr(&mut self, at: usize, key: &str, by: i64) {
         self.write(at, |shard, now| _ = shard.incr(DB, &shard.key(key.as_bytes()), by, now).expect("an integer"));
     }
 
-    fn del(&mut self, at: usize, key: &str) {
+    pub fn del(&mut self, at: usize, key: &str) {
         self.write(at, |shard, now| assert!(shard.del(DB, &shard.key(key.as_bytes()), now)));
     }
 
-    fn hset(&mut self, at: usize, key: &str, field: &str, value: &str) {
+    pub fn hset(&mut self, at: usize, key: &str, field: &str, value: &str) {
         self.write(at, |shard, now| {
             let fields = [(field.as_bytes(), value.as_bytes())];
             shard.hset(DB, &shard.key(key.as_bytes()), fields.into_iter(), now).expect("a hash");
         });
     }
 
-    fn hdel(&mut self, at: usize, key: &str, field: &str) {
+    pub fn hdel(&mut self, at: usize, key: &str, field: &str) {
         self.write(at, |shard, now| {
             let removed = shard.hdel(DB, &shard.key(key.as_bytes()), [field.as_bytes()].into_iter(), now);
             assert_eq!(removed, Ok(1));
         });
     }
 
-    fn expire(&mut self, at: usize, key: &str, deadline: Option<u64>) {
+    pub fn expire(&mut self, at: usize, key: &str, deadline: Option<u64>) {
         self.write(at, |shard, now| shard.set_deadline(DB, &shard.key(key.as_bytes()), deadline, now));
     }
 
-    fn flush(&mut self, at: usize) {
+    pub fn flush(&mut self, at: usize) {
         let partition = tutti::base::ids::Partition(partition() as u8);
         self.write(at, |shard, now| shard.flush_local(EVERY_DB, partition, now));
     }
 
     /// Everything `from` has that `to` lacks.
-    fn pass_all(&mut self, from: usize, to: usize) {
+    pub fn pass_all(&mut self, from: usize, to: usize) {
         for origin in 0..self.nodes.len() {
             while self.pass(from, to, origin) {}
         }
     }
 
-    fn exchange(&mut self) {
+    pub fn exchange(&mut self) {
         for _ in 0..self.nodes.len() {
             for from in 0..self.nodes.len() {
                 for to in (0..self.nodes.len()).filter(|&to| to != from) {
@@ -88,7 +86,7 @@ impl Mesh {
     }
 
     /// Time passes, everybody hears of everything and forgets what may be forgotten.
-    fn settle(&mut self, ms: u64) {
+    pub fn settle(&mut self, ms: u64) {
         for _ in 0..4 {
             self.wall_ms += ms;
             for at in 0..self.nodes.len() {
@@ -100,11 +98,11 @@ impl Mesh {
         }
     }
 
-    fn texts(&self, key: &str) -> Vec<Option<String>> {
+    pub fn texts(&self, key: &str) -> Vec<Option<String>> {
         (0..self.nodes.len()).map(|at| self.text(at, key)).collect()
     }
 
-    fn records(&self, at: usize) -> usize {
+    pub fn records(&self, at: usize) -> usize {
         self.nodes[at].logs[at].iter().filter(|item| matches!(item, Item::Record { .. })).count()
     }
 }
@@ -594,60 +592,4 @@ fn a_deadline_written_late_by_a_slow_clock_is_final_only_when_all_have_heard_of_
     mesh.expire(0, &k, None);
     mesh.exchange();
     assert_eq!(mesh.texts(&k), vec![Some("new".to_owned()); 3]);
-}
-
-// A node that has met nobody deletes a key that another node, which it then meets, has had for longer.
-fn deleted_before_they_met(stranger: bool) -> Vec<Option<String>> {
-    let (mut mesh, k) = (mesh(2), key("k"));
-    let [a, b] = [0, 1].map(|at| crate::mesh::identity(at).node);
-    mesh.nodes[0].shard.stability.remove(b);
-    mesh.nodes[1].shard.stability.remove(a);
-    (0..2).for_each(|at| mesh.nodes[at].shard.stability.set_unknown(0, stranger));
-    mesh.set(1, &k, "old");
-    mesh.wall_ms += 10;
-    mesh.set(0, &k, "new");
-    mesh.wall_ms += 10;
-    mesh.del(0, &k);
-    (0..3).for_each(|_| mesh.background(0));
-    mesh.nodes[0].shard.stability.add(b);
-    mesh.nodes[1].shard.stability.add(a);
-    (0..2).for_each(|at| mesh.nodes[at].shard.stability.set_unknown(0, stranger));
-    mesh.exchange();
-    let texts = mesh.texts(&k);
-    mesh.settle(100);
-    assert!(mesh.kept(0, &[k]).is_empty() || texts[0].is_some(), "having met, they forget");
-    texts
-}
-
-#[test]
-fn who_has_met_nobody_remembers_its_deletes_for_whom_it_meets() {
-    assert_eq!(deleted_before_they_met(true), vec![None; 2]);
-    // The control: forgotten at once, the delete binds only the other node.
-    assert_eq!(deleted_before_they_met(false), vec![Some("old".to_owned()), None]);
-}
-
-#[test]
-fn a_reader_that_was_no_member_when_deletes_were_forgotten_gets_states_and_not_records() {
-    let (mut mesh, k, other) = (mesh(2), key("k"), key("other"));
-    // Node 0 alone: it forgets, and still has the records.
-    mesh.nodes[0].shard.stability.remove(crate::mesh::identity(1).node);
-    mesh.set(1, &k, "old");
-    mesh.wall_ms += 10;
-    mesh.set(0, &k, "new");
-    mesh.del(0, &k);
-    mesh.set(0, &other, "v");
-    (0..3).for_each(|_| mesh.background(0));
-    assert!(!mesh.nodes[0].shard.keys.forgotten(partition()).is_zero());
-    let shard = &mesh.nodes[0].shard;
-    let (first, end) = shard.keys.partitions();
-    let mut feed = Feed::new(shard, Versions::new(first, end), Vec::new());
-    let mut blocks = Vec::new();
-    feed.pump(shard, &mut blocks, usize::MAX);
-    let Front::Block(Kind::Behind, payload, used) = block::front(&blocks) else { panic!("it is told it is behind") };
-    assert_eq!((payload, used), (&[partition() as u8][..], blocks.len()), "and is sent no record");
-    // What it holds itself is older than a delete that nobody remembers: both see it.
-    mesh.pass_all(1, 0);
-    mesh.merge_whole(0, 1);
-    assert_eq!(mesh.texts(&k), vec![Some("old".to_owned()); 2]);
-    assert_eq!(mesh.texts(&other), vec![Some("v".to_owned()); 2]);
 }

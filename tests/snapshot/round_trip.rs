@@ -131,3 +131,42 @@ fn change_some(shards: &mut Shards, round: u32) {
         shards.shards[0].flush_local(Db(1), Partition(3), NOW);
     }
 }
+
+#[test]
+fn who_is_a_member_survives_a_restart_and_is_not_taken_over_by_another_node() {
+    use tutti::base::ids::Uuid;
+    use tutti::shard::standing::Standing;
+    let (absent, forgotten) = (Uuid([8; 16]), Uuid([9; 16]));
+    let mut own = Shards::new(node(1, 100), 2);
+    for shard in &mut own.shards {
+        [absent, forgotten].map(|member| shard.stability.add(member));
+        shard.stability.judge(Standing { node: forgotten, epoch: 1, forgotten: true });
+        // Deleted while a member was absent.
+        let (first, _) = shard.keys.partitions();
+        let name = (0..)
+            .map(|n: u32| n.to_string())
+            .find(|name| usize::from(tutti::base::slot::slot_of(name.as_bytes()).partition().0) == first);
+        let name = name.expect("some number hashes there");
+        let key = shard.key(name.as_bytes());
+        shard.set(Db(0), &key, b"v", SetDeadline::Clear, NOW);
+        shard.del(Db(0), &key, NOW);
+    }
+    let file = own.save();
+    let tombstones = |shards: &mut Shards| {
+        let left = shards.shards.iter_mut().map(|shard| {
+            let mut work = 0;
+            (0..100).for_each(|_| _ = shard.background(NOW, &mut work));
+            shard.keys.tombstones()
+        });
+        left.sum::<usize>()
+    };
+    let mut again = Shards::load(&file, node(1, 101), 3).expect("sound");
+    for shard in &again.shards {
+        assert_eq!(shard.stability.members().collect::<Vec<_>>(), [absent]);
+        assert!(shard.stability.standings().of(forgotten).forgotten);
+    }
+    assert_eq!(tombstones(&mut again), 2, "the absent member has not heard of them");
+    let mut copy = Shards::load(&file, node(2, 1), 3).expect("sound");
+    assert!(copy.shards.iter().all(|shard| shard.stability.members().next().is_none()));
+    assert_eq!(tombstones(&mut copy), 0);
+}

@@ -49,6 +49,13 @@ impl Worker {
         let given = args.get(1).unwrap_or_default();
         match subcommand(args)?.as_str() {
             "verify" => self.verify(session, args, now)?,
+            "forget" => {
+                let node = std::str::from_utf8(args.next()?).ok().and_then(Uuid::parse);
+                let node =
+                    node.ok_or(CommandError::Text("ERR the UUID of a node is needed: see MULTIMASTER STATUS"))?;
+                self.forget_node(node)?;
+                reply.ok();
+            }
             "status" => self.ask_everyone(session, &Ask::Figures, Then::MultimasterStatus),
             "help" => help(
                 reply,
@@ -56,6 +63,8 @@ impl Worker {
                 &[
                     "DIGEST",
                     "    Return a digest of all keys and one of each database: equal on nodes that hold equal data.",
+                    "FORGET <uuid>",
+                    "    Wait no more for a node that has left for good: deletes need not be remembered for it.",
                     "STATUS",
                     "    Show the members, their links and what waits for them.",
                     "VERIFY [<host> <port>] [DIGESTS]",

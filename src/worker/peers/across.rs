@@ -29,11 +29,10 @@ impl Worker {
             }
             PeerMessage::Members(nodes) => {
                 let own = self.node.realm.origins.own().node;
-                for &node in nodes.iter().filter(|node| **node != own) {
-                    self.peers.roster.add(node);
-                    self.shard.stability.add(node);
-                }
+                nodes.iter().filter(|node| **node != own).for_each(|&node| self.shard.stability.add(node));
+                self.follow_members();
             }
+            PeerMessage::Standings(standings) => self.hear_standings(&standings),
             PeerMessage::Identified { host, port } => {
                 self.peers.identified.insert((host, port));
                 self.count_unknown();

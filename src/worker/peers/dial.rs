@@ -4,7 +4,7 @@ use super::super::Worker;
 use super::super::port::{Action, DialId, Endpoint};
 use super::super::session::{Kind as SessionKind, Session};
 use super::*;
-use crate::base::ids::{ConnId, Uuid};
+use crate::base::ids::ConnId;
 use crate::base::time::Now;
 use crate::merge::origins::OriginId;
 use crate::merge::stamp::Hlc;
@@ -172,6 +172,7 @@ impl Worker {
                 dictionary_said: 0,
                 said: BTreeMap::new(),
                 members_said: Vec::new(),
+                standings_said: Vec::new(),
                 interest_said: Vec::new(),
                 their_direct: Vec::new(),
                 heard: Vec::new(),
@@ -185,8 +186,7 @@ impl Worker {
                 fell_behind: false,
             },
         );
-        let nodes: Arc<[Uuid]> = Arc::new([hello.origin.node]);
-        self.broadcast(|| PeerMessage::Members(Arc::clone(&nodes)));
+        self.admit(hello.origin.node);
         self.broadcast(|| PeerMessage::Connected { origin: hello.origin, came: true });
     }
 

@@ -12,6 +12,7 @@ use crate::peer::mesh::{Entry, From, PeerId, PeerMessage};
 use crate::peer::offset::Change;
 use crate::resp::value::try_decode;
 use crate::shard::block::{self, Front, Kind};
+use crate::shard::standing::{self, Standing};
 use crate::shard::{Merged, record};
 use std::collections::btree_map;
 use std::sync::Arc;
@@ -106,6 +107,10 @@ impl Worker {
                 conn.their_direct = nodes.get(..direct)?.to_vec();
                 let members: Arc<[Uuid]> = nodes[direct..].into();
                 self.broadcast(|| PeerMessage::Members(Arc::clone(&members)));
+            }
+            Kind::Standings => {
+                let standings: Arc<[Standing]> = standing::take(payload)?.into();
+                self.say_standings(standings);
             }
             Kind::Versions => self.peer_row(id, &codec::take_row(payload)?)?,
             Kind::Start => {

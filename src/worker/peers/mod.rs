@@ -9,6 +9,7 @@ mod across;
 mod dial;
 mod figures;
 mod hear;
+mod membership;
 mod quorum;
 mod say;
 mod serve;
@@ -30,6 +31,7 @@ use crate::peer::offset::Offset;
 use crate::peer::roster::{Roster, Row};
 use crate::shard::feed::Feed;
 use crate::shard::merging::Merging;
+use crate::shard::standing::Standing;
 
 /// A reader may have this many bytes unsent before its shards stop; then they wait and the backlog moves on.
 const FEED_UNSENT_MAX: usize = 1 << 20;
@@ -115,6 +117,7 @@ struct Conn {
     dictionary_said: usize,
     said: BTreeMap<Uuid, Row>,
     members_said: Vec<Uuid>,
+    standings_said: Vec<Standing>,
     interest_said: Vec<OriginId>,
     /// Nodes the other end is connected to.
     their_direct: Vec<Uuid>,
@@ -224,6 +227,7 @@ impl Worker {
             self.peers.next_publish_us = now.mono_us + PUBLISH_US;
             self.publish(None, now);
             self.count_unknown();
+            self.follow_members();
             self.check_health(now);
             self.say_news(now);
             self.share_counts(now);

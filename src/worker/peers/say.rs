@@ -10,6 +10,7 @@ use crate::merge::origins::{OriginId, OriginIdx};
 use crate::peer::codec;
 use crate::peer::roster::Row;
 use crate::shard::block::{self, Kind};
+use crate::shard::standing;
 
 impl Worker {
     // Everything a new connection needs to hear first: who we know, what we have applied.
@@ -27,6 +28,12 @@ impl Worker {
         let mut direct: Vec<Uuid> = self.peers.connected.iter().map(|origin| origin.node).collect();
         direct.sort_unstable();
         direct.dedup();
+        // Before the members: who was forgotten must not come back by hearsay.
+        let standings = self.shard.stability.standings().all();
+        if standings != conn.standings_said {
+            conn.standings_said = standings.to_vec();
+            block::put(out, Kind::Standings, |out| standing::put(out, standings));
+        }
         let members = self.peers.roster.nodes();
         let mut both = direct.clone();
         both.extend_from_slice(&members);

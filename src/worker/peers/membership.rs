@@ -1,0 +1,71 @@
+//! Members come by being met or named and go by being forgotten; see `shard::standing`.
+
+use super::super::Worker;
+use super::*;
+use crate::base::ids::Uuid;
+use crate::command::error::CommandError;
+use crate::peer::mesh::PeerMessage;
+use crate::shard::standing::Standing;
+
+impl Worker {
+    /// MULTIMASTER FORGET: nothing waits for a node any more, here and on every node that hears of it.
+    pub(in super::super) fn forget_node(&mut self, node: Uuid) -> Result<(), CommandError> {
+        if node == self.node.realm.origins.own().node {
+            return Err(CommandError::Text("ERR this node cannot forget itself"));
+        }
+        if self.is_connected(node) {
+            return Err(CommandError::Owned(format!(
+                "ERR node {node} is connected: stop it, or remove the replicaof lines between it and this node, first"
+            )));
+        }
+        let standings = self.shard.stability.standings();
+        if !self.shard.stability.members().any(|member| member == node) && !standings.of(node).forgotten {
+            return Err(CommandError::Owned(format!("ERR node {node} is not known: see MULTIMASTER STATUS")));
+        }
+        let said = standings.turned(node, true);
+        self.say_standings(Arc::new([said]));
+        Ok(())
+    }
+
+    /// A node has connected: it is a member, also if it was forgotten.
+    pub(super) fn admit(&mut self, node: Uuid) {
+        if self.shard.stability.standings().of(node).forgotten {
+            tracing::info!(%node, "a node that had been forgotten is back, and a member again");
+            let said = self.shard.stability.standings().turned(node, false);
+            self.say_standings(Arc::new([said]));
+        }
+        let nodes: Arc<[Uuid]> = Arc::new([node]);
+        self.broadcast(|| PeerMessage::Members(Arc::clone(&nodes)));
+    }
+
+    /// Says on all cores who was forgotten or is back.
+    pub(super) fn say_standings(&mut self, standings: Arc<[Standing]>) {
+        self.broadcast(|| PeerMessage::Standings(Arc::clone(&standings)));
+    }
+
+    /// A core has heard who was forgotten or is back.
+    pub(super) fn hear_standings(&mut self, standings: &[Standing]) {
+        let own = self.node.realm.origins.own().node;
+        for &said in standings.iter().filter(|said| said.node != own) {
+            if self.shard.stability.judge(said) {
+                self.peers.roster.remove(said.node);
+                // Whoever is connected here has not left, whatever is said elsewhere.
+                if said.forgotten && self.is_connected(said.node) {
+                    self.admit(said.node);
+                }
+            }
+        }
+        self.follow_members();
+    }
+
+    /// Brings the roster in line with who is a member.
+    pub(super) fn follow_members(&mut self) {
+        for node in self.shard.stability.members() {
+            self.peers.roster.add(node);
+        }
+    }
+
+    fn is_connected(&self, node: Uuid) -> bool {
+        self.peers.connected.iter().any(|origin| origin.node == node)
+    }
+}

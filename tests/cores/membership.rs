@@ -1,0 +1,85 @@
+//! Who must hear of a delete before it is forgotten, over links and cores.
+
+use tutti::config::Config;
+
+use crate::world::{ClientId, World};
+
+fn info(world: &mut World, client: ClientId, field: &str) -> String {
+    let text = world.text(client, "INFO replication");
+    let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    line.unwrap_or_default().trim().to_owned()
+}
+
+/// Three linked nodes with a client each; the last is cut off, and the others have noticed.
+fn one_is_away(seed: u64) -> (World, [ClientId; 3]) {
+    let mut world = World::new(seed);
+    for (at, cores) in [2, 3, 1].into_iter().enumerate() {
+        let others = (0..3).filter(|&other| other != at);
+        let replicaof = others.map(|other| ("127.0.0.1".to_owned(), 7000 + other as u16)).collect();
+        world.add(
+            cores,
+            Config { multi_master: true, active_replica: true, repl_timeout: 2, replicaof, ..Config::default() },
+        );
+    }
+    let clients = [world.connect(0, 1), world.connect(1, 0), world.connect(2, 0)];
+    for client in clients {
+        world.eventually("all have met", |world| info(world, client, "mm_members") == "3");
+    }
+    assert_eq!(world.text(clients[0], "SET k v"), "OK");
+    world.eventually("all have it", |world| world.text(clients[2], "GET k") == "v");
+    world.nodes[2].is_cut_off = true;
+    for client in &clients[..2] {
+        world.eventually("the link is given up", |world| {
+            world.text(*client, "INFO replication").matches("link_status:down").count() > 0
+        });
+    }
+    (world, clients)
+}
+
+#[test]
+fn a_forgotten_node_is_waited_for_by_none_and_a_member_again_when_it_returns() {
+    for seed in 0..3 {
+        let (mut world, [a, b, c]) = one_is_away(seed);
+        let (away, here) = (info(&mut world, c, "mm_node"), info(&mut world, b, "mm_node"));
+        assert_eq!(world.text(a, "DEL k"), "1");
+        assert_eq!(world.text(c, "SET own v"), "OK");
+        world.eventually("both know of the delete", |world| world.text(b, "GET k") == "(nil)");
+        world.pass_ms(3000);
+        assert_eq!(
+            (info(&mut world, a, "mm_tombstones"), info(&mut world, b, "mm_tombstones")),
+            ("1".into(), "1".into())
+        );
+
+        let connected = world.text(a, &format!("MULTIMASTER FORGET {here}"));
+        assert!(connected.contains("is connected: stop it"), "{connected}");
+        let own = info(&mut world, a, "mm_node");
+        assert!(world.text(a, &format!("MULTIMASTER FORGET {own}")).contains("cannot forget itself"));
+        assert!(world.text(a, "MULTIMASTER FORGET 00000000-0000-0000-0000-0000000000ff").contains("is not known"));
+        assert!(world.text(a, "MULTIMASTER FORGET x").contains("UUID"));
+
+        assert_eq!(world.text(a, &format!("MULTIMASTER FORGET {away}")), "OK");
+        for client in [a, b] {
+            world.eventually("nobody waits for it", |world| {
+                info(world, client, "mm_members") == "2" && info(world, client, "mm_tombstones") == "0"
+            });
+        }
+        world.pass_ms(2000);
+        assert_eq!((info(&mut world, a, "mm_members"), info(&mut world, b, "mm_members")), ("2".into(), "2".into()));
+
+        world.nodes[2].is_cut_off = false;
+        for client in [a, b, c] {
+            world.eventually("it is a member again", |world| info(world, client, "mm_members") == "3");
+            world.eventually("what it wrote itself is taken", |world| world.text(client, "GET own") == "v");
+            world.eventually("the delete stays", |world| world.text(client, "GET k") == "(nil)");
+        }
+        world.pass_ms(2000);
+        for client in [a, b, c] {
+            assert_eq!((world.text(client, "GET own"), world.text(client, "GET k")), ("v".into(), "(nil)".into()));
+        }
+        // It holds back what it has not heard of, as any member.
+        world.nodes[2].is_cut_off = true;
+        assert_eq!(world.text(b, "DEL own"), "1");
+        world.pass_ms(4000);
+        assert_eq!(info(&mut world, b, "mm_tombstones"), "1");
+    }
+}
