@@ -156,6 +156,13 @@ fn of_cell_if(realm: &Realm, id: u64, cell: &Cell, counts: &impl Fn(Stamp) -> bo
     })
 }
 
+/// A counter slot of which no reset has seen anything, in a cell under the name `id`.
+#[inline]
+pub fn of_slot(realm: &Realm, id: u64, slot: &SlotCount) -> u64 {
+    of_count(realm, id, slot, slot.total.fixed())
+}
+
+#[inline]
 fn of_count(realm: &Realm, id: u64, slot: &SlotCount, part: i128) -> u64 {
     mix(id ^ COUNT, mix(of_stamp(realm, slot.dot()), mix(part as u64, (part >> 64) as u64)))
 }

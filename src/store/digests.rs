@@ -6,6 +6,7 @@
 //! whole node, which second-level caches hold.
 
 use crate::base::ids::Db;
+use crate::mem::prefetch::prefetch;
 
 /// See the file's head.
 pub struct Digests {
@@ -39,6 +40,14 @@ impl Digests {
         if before != after {
             let sum = &mut self.of_db(db)[slot];
             *sum = sum.wrapping_add(after.wrapping_sub(before));
+        }
+    }
+
+    /// Asks for the memory of a slot's sum without waiting for it.
+    #[inline]
+    pub fn prefetch(&self, db: Db, slot: usize) {
+        if let Some(sum) = self.sums[usize::from(db.0)].as_ref().and_then(|sums| sums.get(slot)) {
+            prefetch(sum, size_of::<u64>());
         }
     }
 

@@ -40,6 +40,7 @@ impl Keyspace {
         let tables = self.dbs.get(usize::from(db.0)).and_then(Option::as_ref);
         if let Some(table) = tables.and_then(|tables| tables.get(self.table_index(slot))) {
             prefetch(table, size_of::<Table>());
+            self.digests.prefetch(db, self.table_index(slot));
         }
     }
 

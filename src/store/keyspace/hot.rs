@@ -95,9 +95,11 @@ impl Keyspace {
         let sum = state.string.counted()?.checked_add(by)?;
         let stamp = mint(realm.origins.later(base, state.newest(realm)));
         let slot = state.string.incremented(OriginIdx::OWN, stamp.hlc(), Total::Int(by))?;
-        let before = scale.of_state(realm, state);
+        // Nothing was reset, as `counted` has seen: only this slot comes to count for something else.
+        let own = state.string.slots.iter().find(|own| own.origin == slot.origin);
+        let before = own.map_or(0, |own| scale.of_slot(realm, own));
         state.string.join_slot(slot);
-        let after = scale.of_state(realm, state);
+        let after = scale.of_slot(realm, &slot);
         self.digests.shift(db, self.table_index(key.slot), before, after);
         Some(Counted { stamp, slot, sum })
     }

@@ -5,7 +5,8 @@ use super::{Due, KeyRef, Keyspace, Packed, tables_of};
 use crate::base::ids::{Db, SLOTS_PER_PARTITION, Slot};
 use crate::base::time::DeadlineMs;
 use crate::mem::entry::{NO_DEADLINE_MS, View};
-use crate::merge::digest::{contents, key_id, of_plain, of_state, of_state_counted};
+use crate::merge::cell::SlotCount;
+use crate::merge::digest::{contents, key_id, of_plain, of_slot, of_state, of_state_counted};
 use crate::merge::key::KeyState;
 use crate::merge::realm::Realm;
 use crate::merge::stamp::Stamp;
@@ -51,6 +52,12 @@ impl Scale {
     #[inline]
     pub(super) fn of_state(&self, realm: &Realm, state: &KeyState) -> u64 {
         self.id.map_or(0, |id| of_state(realm, id, state, self.is_over(state.deadline_at())))
+    }
+
+    /// A counter slot of which no reset has seen anything, of a key whose time has not come.
+    #[inline]
+    pub(super) fn of_slot(&self, realm: &Realm, slot: &SlotCount) -> u64 {
+        self.id.map_or(0, |id| of_slot(realm, id, slot))
     }
 
     #[inline]
