@@ -9,6 +9,7 @@
 use std::cmp::Ordering;
 
 use smallvec::SmallVec;
+use thin_vec::ThinVec;
 
 use super::op::Observations;
 use super::origins::OriginIdx;
@@ -61,7 +62,7 @@ pub struct Cell {
     /// One per origin that incremented, in the order they were first heard of.
     pub slots: SmallVec<[SlotCount; 1]>,
     /// One per origin of which a reset wiped something. Rare, so it has no room of its own in the cell.
-    pub observed: SmallVec<[Observed; 0]>,
+    pub observed: ThinVec<Observed>,
 }
 
 impl Cell {
@@ -241,7 +242,7 @@ impl Cell {
     /// `forget` is told the stamps that go. What is left to wait for says [`Cell::has_garbage`].
     pub fn collect(&mut self, stable: &impl Fn(Stamp) -> bool, forget: &mut impl FnMut(Stamp)) {
         let slots = &mut self.slots;
-        self.observed.retain(|seen| {
+        self.observed.retain_mut(|seen| {
             if !stable(seen.by) || !stable(seen.slot.dot()) {
                 return true;
             }
@@ -269,10 +270,8 @@ impl Cell {
 
     /// Heap bytes beyond the cell itself.
     pub fn heap_bytes(&self) -> usize {
-        let spilled = |spilled: bool, bytes: usize| if spilled { bytes } else { 0 };
-        self.value.as_ref().map_or(0, |value| value.len())
-            + spilled(self.slots.spilled(), self.slots.capacity() * size_of::<SlotCount>())
-            + spilled(self.observed.spilled(), self.observed.capacity() * size_of::<Observed>())
+        let counts = if self.slots.spilled() { self.slots.capacity() * size_of::<SlotCount>() } else { 0 };
+        self.value.as_ref().map_or(0, |value| value.len()) + counts + self.observed.capacity() * size_of::<Observed>()
     }
 
     /// The part of a slot that no reset has seen; `None` when all of it was seen.
@@ -305,4 +304,4 @@ impl SlotCount {
 }
 
 // What an INCR has to fetch: with what a key adds it should stay within three cache lines.
-const _: () = assert!(size_of::<SlotCount>() == 48 && size_of::<Cell>() <= 112);
+const _: () = assert!(size_of::<SlotCount>() == 40 && size_of::<Cell>() <= 80);
