@@ -126,7 +126,14 @@ impl Bench {
         }
         let mut reply = Reply::new(&mut self.out, Version::Resp2);
         let mut args = Args::new(&command.argv, &command.bytes);
-        let mut ctx = Ctx { shard: &mut self.shard, db: Db(0), now, limits: &self.limits, scratch: &mut self.scratch };
+        let mut ctx = Ctx {
+            shard: &mut self.shard,
+            db: Db(0),
+            now,
+            limits: &self.limits,
+            scratch: &mut self.scratch,
+            foreseen: None,
+        };
         (command.handler)(&mut ctx, &mut args, &mut reply).expect("no error");
         black_box(&self.out);
     }

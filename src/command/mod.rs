@@ -36,6 +36,7 @@ use crate::shard::Shard;
 use crate::shard::hash::{HashView, WrongType};
 use crate::shard::write::{Found, NotAdded, Value};
 use crate::store::keyspace::KeyRef;
+use crate::store::keyspace::ahead::Soon;
 use args::Args;
 use error::CommandError;
 
@@ -68,6 +69,8 @@ pub struct Ctx<'a> {
     pub limits: &'a Limits,
     /// For printing counters.
     pub scratch: &'a mut Vec<u8>,
+    /// What is known of the key already.
+    pub foreseen: Option<Soon>,
 }
 
 /// Runs a command on the shard that owns its keys.
@@ -77,7 +80,14 @@ impl Ctx<'_> {
     /// Hashes a key both ways; do it once per command and key.
     #[inline]
     pub fn key<'k>(&self, bytes: &'k [u8]) -> KeyRef<'k> {
-        self.shard.key(bytes)
+        match &self.foreseen {
+            Some(soon) if soon.is_of(bytes) => {
+                let key = KeyRef { bytes, hash: soon.hash, slot: soon.slot };
+                debug_assert_eq!(key.hash, self.shard.key(bytes).hash, "a key changed after it was shown");
+                key
+            }
+            _ => self.shard.key(bytes),
+        }
     }
 
     /// As [`Ctx::key`] for the keys of a long command: asks for the key's memory ahead of its use.

@@ -174,7 +174,12 @@ impl Worker {
         match spec.run {
             Run::Owner(handler) => {
                 let key = spec.keys.positions(argv.len()).next();
-                let owner = key.map_or(self.id, |at| self.shard.map.owner_of_key(argv.get(at, buf)));
+                self.foresight.current = if key == Some(1) { self.foreseen_key(argv.get(1, buf)) } else { None };
+                let owner = match (&self.foresight.current, key) {
+                    // Only keys of this core are foreseen.
+                    (Some(_), _) | (None, None) => self.id,
+                    (None, Some(at)) => self.shard.map.owner_of_key(argv.get(at, buf)),
+                };
                 self.run_on(session, owner, spec, handler, argv, buf, now)
             }
             Run::Cursor(handler) => {
@@ -248,6 +253,7 @@ impl Worker {
     ) -> Flow {
         if owner == self.id {
             if self.locks.any() && self.is_locked(session.db, spec, argv, buf) {
+                self.foresight.current = None;
                 let place = session.reserve();
                 let command = command_bytes(argv, buf);
                 let claim = Claim::Keys(mode_of(spec), self.lock_keys(session.db, spec, argv, buf));
@@ -301,7 +307,8 @@ impl Worker {
     ) {
         let mut reply = Reply::new(out, version);
         let mark = reply.mark();
-        let mut ctx = Ctx { shard: &mut self.shard, db, now, limits: &self.limits, scratch: &mut self.scratch };
+        let Self { shard, limits, scratch, foresight, .. } = self;
+        let mut ctx = Ctx { shard, db, now, limits, scratch, foreseen: foresight.current.take() };
         if let Err(error) = handler(&mut ctx, &mut Args::new(argv, buf), &mut reply) {
             let text = error.to_string();
             reply.truncate(mark);

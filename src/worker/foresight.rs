@@ -7,21 +7,43 @@ use crate::base::slot::slot_of;
 use crate::resp::scout::{Glimpse, scout};
 use crate::store::keyspace::ahead::{SOON_MAX, Soon};
 
+/// So many noted keys are looked at to find that of a command: some commands before it may not have asked for theirs.
+const LOOKED_AT: usize = 4;
+
+/// Keys that commands which have arrived will ask for, in the order they will.
+#[derive(Default)]
+pub(super) struct Foresight {
+    soon: Vec<Soon>,
+    /// Those before this one have been asked for.
+    used: usize,
+    /// All were fetched: what is noted next begins anew.
+    is_fetched: bool,
+    /// The key of the command that runs now.
+    pub(super) current: Option<Soon>,
+}
+
+impl Foresight {
+    /// There is room for no more.
+    pub(super) fn is_full(&self) -> bool {
+        self.soon.len() >= SOON_MAX && !self.is_fetched
+    }
+}
+
 impl Worker {
     /// Asks for everything that was noted.
     #[inline]
     pub(super) fn fetch_noted(&mut self) {
         // A single key arrives no sooner for being asked for just before it is used.
-        if self.soon.len() > 1 {
-            self.shard.keys.fetch(&self.soon);
+        if self.foresight.soon.len() > 1 && !self.foresight.is_fetched {
+            self.shard.keys.fetch(&self.foresight.soon);
         }
-        self.soon.clear();
+        self.foresight.is_fetched = true;
     }
 
     /// How many of the first `calls` of a batch to run next, after asking for their keys.
     pub(super) fn fetch_calls(&mut self, batch: &Batch, from: usize) -> usize {
         let mut end = from;
-        while end < batch.calls.len() && self.soon.len() < SOON_MAX {
+        while end < batch.calls.len() && (end == from || !self.foresight.is_full()) {
             let call = &batch.calls[end];
             self.note_keys(call.db, &batch.arena[call.start as usize..(call.start + call.len) as usize]);
             end += 1;
@@ -33,7 +55,11 @@ impl Worker {
     /// Notes the keys that these commands ask for, as many as there is room for.
     #[inline]
     pub(super) fn note_keys(&mut self, db: Db, bytes: &[u8]) {
-        let Self { shard, soon, .. } = self;
+        let Self { shard, foresight: Foresight { soon, used, is_fetched, .. }, .. } = self;
+        if std::mem::take(is_fetched) {
+            soon.clear();
+            *used = 0;
+        }
         if soon.len() >= SOON_MAX {
             return;
         }
@@ -42,10 +68,19 @@ impl Worker {
             if shard.map.owner(slot.partition()) == shard.id {
                 shard.keys.prefetch_table(db, slot);
                 let field = second.filter(|_| matches!(name, [b'h' | b'H', _, _, _, ..]));
-                let realm = shard.realm();
-                soon.push(Soon { db, slot, hash: realm.hash(key), field: field.map(|field| realm.hash(field)) });
+                soon.push(Soon::new(shard.realm(), db, key, slot, field));
             }
             soon.len() < SOON_MAX
         });
+    }
+
+    /// What is known of the key of the next command, whose first argument this is. The runtime shows all that arrives
+    /// before it brings it, and brings it unchanged: so what lies where a noted key lay is that key.
+    #[inline]
+    pub(super) fn foreseen_key(&mut self, argument: &[u8]) -> Option<Soon> {
+        let Foresight { soon, used, .. } = &mut self.foresight;
+        let next = soon.get(*used..)?.iter().take(LOOKED_AT).position(|soon| soon.is_of(argument))?;
+        *used += next + 1;
+        Some(soon[*used - 1])
     }
 }

@@ -32,9 +32,9 @@ use crate::command::spec::Spec;
 use crate::config::Config;
 use crate::merge::realm::Realm;
 use crate::shard::{Shard, ShardSettings};
-use crate::store::keyspace::ahead::{SOON_MAX, Soon};
 use batch::{Batch, Call, Message, Ticket, TxId};
 use control::{Answer, Ask, CommandStats, CoreStats, Gathering, Tell};
+use foresight::Foresight;
 use locks::Locks;
 use port::{Action, Core, DialId, Endpoint, FileEvent, FileId};
 use session::{Blocked, Kind, Session};
@@ -80,8 +80,7 @@ pub struct Worker {
     scratch: Vec<u8>,
     /// The row of the command that ran last, unless finding it takes more than its name.
     last_row: Option<(usize, &'static Spec)>,
-    /// Keys that commands which have arrived will ask for.
-    soon: Vec<Soon>,
+    foresight: Foresight,
     next_client: u64,
     dirty: Vec<ConnId>,
     actions: Vec<Action>,
@@ -172,7 +171,7 @@ impl Worker {
             limits: Limits::default(),
             scratch: Vec::new(),
             last_row: None,
-            soon: Vec::with_capacity(SOON_MAX),
+            foresight: Foresight::default(),
             next_client: 0,
             dirty: Vec::new(),
             actions: Vec::new(),
@@ -457,7 +456,7 @@ impl Core for Worker {
         {
             self.note_keys(session.db, bytes);
         }
-        self.soon.len() < SOON_MAX
+        !self.foresight.is_full()
     }
 
     fn foreseen(&mut self) {

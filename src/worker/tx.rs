@@ -266,8 +266,14 @@ impl Worker {
         match (parsed, tx.spec.run.handler()) {
             (Ok(_), Some(handler)) => {
                 let mark = reply.mark();
-                let mut ctx =
-                    Ctx { shard: &mut scratch, db: tx.db, now, limits: &self.limits, scratch: &mut self.scratch };
+                let mut ctx = Ctx {
+                    shard: &mut scratch,
+                    db: tx.db,
+                    now,
+                    limits: &self.limits,
+                    scratch: &mut self.scratch,
+                    foreseen: None,
+                };
                 if let Err(error) = handler(&mut ctx, &mut Args::new(&argv, &tx.command), &mut reply) {
                     reply.truncate(mark);
                     reply.error(&error.to_string());

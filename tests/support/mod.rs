@@ -79,7 +79,7 @@ impl Solo {
         };
         let (limits, mut scratch) = (Limits::default(), Vec::new());
         let mut ctx =
-            Ctx { shard: &mut self.shard, db: self.db, now: self.now, limits: &limits, scratch: &mut scratch };
+            Ctx { shard: &mut self.shard, db: self.db, now: self.now, limits: &limits, scratch: &mut scratch, foreseen: None };
         let mark = reply.mark();
         if let Err(error) = handler(&mut ctx, &mut args, &mut reply) {
             reply.truncate(mark);

@@ -8,6 +8,7 @@ use super::{KeyRef, Keyspace, Packed, Table};
 use crate::base::ids::{Db, Slot};
 use crate::mem::entry::View;
 use crate::mem::prefetch::prefetch;
+use crate::merge::realm::Realm;
 
 /// A key somebody will ask for soon.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +21,29 @@ pub struct Soon {
     pub hash: u64,
     /// The hash of the field, if it seems to be a hash's.
     pub field: Option<u64>,
+    /// Where its bytes lie, and how many there are.
+    place: (usize, usize),
+}
+
+impl Soon {
+    /// Hashes a key both ways; `field` names one of its fields.
+    #[inline]
+    pub fn new(realm: &Realm, db: Db, key: &[u8], slot: Slot, field: Option<&[u8]>) -> Self {
+        let field = field.map(|field| realm.hash(field));
+        Self { db, slot, hash: realm.hash(key), field, place: place_of(key) }
+    }
+
+    /// Whether it was made of these very bytes, in this place: then they need not be hashed again. Only to be asked
+    /// while the bytes it was made of cannot have changed.
+    #[inline]
+    pub fn is_of(&self, key: &[u8]) -> bool {
+        self.place == place_of(key)
+    }
+}
+
+#[inline]
+fn place_of(key: &[u8]) -> (usize, usize) {
+    (key.as_ptr().addr(), key.len())
 }
 
 /// How many keys one [`Keyspace::fetch`] asks for. More would push the first ones out of the nearest cache again.
