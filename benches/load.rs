@@ -104,7 +104,8 @@ fn run(options: &Options) -> io::Result<u64> {
                         return Err(io::Error::other(String::from_utf8_lossy(bytes).into_owned()));
                     }
                     let ended = bytes.iter().filter(|&&byte| byte == b'\n').count();
-                    conn.awaited = conn.awaited.checked_sub(ended).ok_or_else(|| io::Error::other("a reply too many"))?;
+                    conn.awaited =
+                        conn.awaited.checked_sub(ended).ok_or_else(|| io::Error::other("a reply too many"))?;
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error),
@@ -175,8 +176,10 @@ impl Poll {
         unsafe {
             let poll = libc::epoll_create1(libc::EPOLL_CLOEXEC);
             for (at, conn) in conns.iter().enumerate() {
-                let mut event =
-                    libc::epoll_event { events: (libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLET) as u32, u64: at as u64 };
+                let mut event = libc::epoll_event {
+                    events: (libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLET) as u32,
+                    u64: at as u64,
+                };
                 if libc::epoll_ctl(poll, libc::EPOLL_CTL_ADD, conn.stream.as_raw_fd(), &mut event) != 0 {
                     return Err(io::Error::last_os_error());
                 }

@@ -21,6 +21,8 @@ REQUESTS = {1: 200_000, 16: 1_600_000}
 # Most CPU per request and least requests per second, as shares of redis-server in the same run.
 TARGETS = {1: (0.75, 1.0), 16: (0.55, 1.6)}
 BYTES_PER_KEY_TARGET = 140
+# Pipelines of this length and more are sent by our own loader.
+OWN_LOAD_FROM = 16
 
 
 def main():
@@ -51,6 +53,7 @@ def arguments():
     parser = argparse.ArgumentParser(prog="bench.sh")
     parser.add_argument("--server", required=True)
     parser.add_argument("--paced", required=True)
+    parser.add_argument("--load", required=True)
     parser.add_argument("--redis", default="redis-server")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--runs", type=int)
@@ -130,6 +133,20 @@ class Bench:
         rps = float(lines[-1].split(",")[1].strip('"'))
         return cpu * 1e6 / requests, min(rps, requests / took * 1.2)
 
+    def own_load(self, server, test, pipeline, requests):
+        """The same with benches/load.rs: redis-benchmark spends about as much on a pipelined command as a server does,
+        so it would measure itself."""
+        command = ["taskset", "-c", self.load_core, self.options.load, "--port", server.port, "--command", test]
+        command += ["--connections", CONNECTIONS, "--pipeline", pipeline, "--requests", requests]
+        command += ["--keys", KEYS, "--value-bytes", VALUE_BYTES]
+        cpu = server.cpu_seconds()
+        done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
+        cpu = server.cpu_seconds() - cpu
+        if done.returncode != 0:
+            raise SystemExit(f"failed: load --command {test}: {done.stdout}{done.stderr}{server.tail()}")
+        result = json.loads(done.stdout)
+        return cpu * 1e6 / result["requests"], result["rps"]
+
     def load(self):
         wanted = self.options.commands.split(",")
         pipelines = [int(word) for word in self.options.pipelines.split(",")]
@@ -138,6 +155,7 @@ class Bench:
             fill(server, KEYS)
         rows = []
         for pipeline in pipelines:
+            load = self.own_load if pipeline >= OWN_LOAD_FROM else self.redis_benchmark
             for test, share in COMMANDS:
                 if test not in wanted:
                     continue
@@ -145,7 +163,7 @@ class Bench:
                 figures = {kind: [] for kind in pair}
                 for _ in range(self.options.runs):
                     for kind, server in pair.items():
-                        figures[kind].append(self.redis_benchmark(server, test, pipeline, requests))
+                        figures[kind].append(load(server, test, pipeline, requests))
                 row = {"command": test, "pipeline": pipeline}
                 for kind, runs in figures.items():
                     row[f"{kind}_cpu_us"] = round(statistics.median(cpu for cpu, _ in runs), 3)

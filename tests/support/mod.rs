@@ -78,8 +78,14 @@ impl Solo {
             Run::Home(_) => panic!("{} runs at home: test it through a worker", spec.name),
         };
         let (limits, mut scratch) = (Limits::default(), Vec::new());
-        let mut ctx =
-            Ctx { shard: &mut self.shard, db: self.db, now: self.now, limits: &limits, scratch: &mut scratch, foreseen: None };
+        let mut ctx = Ctx {
+            shard: &mut self.shard,
+            db: self.db,
+            now: self.now,
+            limits: &limits,
+            scratch: &mut scratch,
+            foreseen: None,
+        };
         let mark = reply.mark();
         if let Err(error) = handler(&mut ctx, &mut args, &mut reply) {
             reply.truncate(mark);
