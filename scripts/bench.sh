@@ -8,6 +8,9 @@
 #   scripts/bench.sh --commands get,set --pipelines 16 --runs 3
 #   scripts/bench.sh --server PATH       a server that is built already
 #
+# Without pipelining the load is redis-benchmark; pipelines are sent by benches/load.rs, because redis-benchmark spends
+# about as much on a pipelined command as the servers do and would measure itself.
+#
 # CPU is user and system time of the server process per request (/proc/PID/stat); figures are medians; "ok" marks
 # what meets its target, "--" what does not.
 set -euo pipefail
@@ -21,7 +24,7 @@ while [ $# -gt 0 ]; do
     case $1 in
     --server) server=$(cd "$here" && realpath "${2:?--server needs a path}") && shift ;;
     --profile) profile=${2:?--profile needs a name} && shift ;;
-    -h | --help) sed -n '2,12s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" && exit 0 ;;
+    -h | --help) sed -n '2,15s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" && exit 0 ;;
     *) words+=("$1") ;;
     esac
     shift
@@ -34,12 +37,15 @@ need_redis_server
 need_to_build
 target=$(realpath -m "$(target_dir)")
 built=$target/${profile/dev/debug}
-what=(--bench paced)
+what=(--bench paced --bench load)
 [ -n "$server" ] || what+=(--bin tutti-server)
 step "Building" cargo build --profile "$profile" "${what[@]}" >&2
 server=${server:-$built/tutti-server}
-paced=$(find "$built/deps" -maxdepth 1 -name 'paced-*' -type f -executable -printf '%T@ %p\n' | sort -n | tail -1 | cut -d' ' -f2-)
-[ -n "$paced" ] || fail "cargo built no paced client"
+newest() {
+    find "$built/deps" -maxdepth 1 -name "$1-*" -type f -executable -printf '%T@ %p\n' | sort -n | tail -1 | cut -d' ' -f2-
+}
+paced=$(newest paced) load=$(newest load)
+[ -n "$paced" ] && [ -n "$load" ] || fail "cargo built no clients"
 
 title "Measuring: $("$server" --version | head -1) against $(redis-server --version | cut -d' ' -f1-3)" >&2
-python3 scripts/bench.py --server "$server" --paced "$paced" ${words[@]+"${words[@]}"}
+python3 scripts/bench.py --server "$server" --paced "$paced" --load "$load" ${words[@]+"${words[@]}"}

@@ -33,6 +33,11 @@ impl Soon {
         Self { db, slot, hash: realm.hash(key), field, place: place_of(key) }
     }
 
+    /// A key that only its hash is known of.
+    pub fn hashed(db: Db, slot: Slot, hash: u64) -> Self {
+        Self { db, slot, hash, field: None, place: (0, 0) }
+    }
+
     /// Whether it was made of these very bytes, in this place: then they need not be hashed again. Only to be asked
     /// while the bytes it was made of cannot have changed.
     #[inline]

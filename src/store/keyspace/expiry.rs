@@ -143,7 +143,7 @@ impl Keyspace {
         let mut suspects = [beginning_of(0); SUSPECTS];
         let count = self.due.suspect(&mut suspects);
         let suspects = &suspects[..count];
-        let soon = suspects.iter().map(|due| Soon { db: due.db, slot: due.slot, hash: due.hash, field: None });
+        let soon = suspects.iter().map(|due| Soon::hashed(due.db, due.slot, due.hash));
         self.fetch(&soon.collect::<SmallVec<[Soon; SUSPECTS]>>());
         // The same deadline may have been written in turns with another.
         let is_stale = |nth: usize| suspects[..nth].contains(&suspects[nth]) || self.entry_of(&suspects[nth]).is_none();
