@@ -3,6 +3,10 @@
 //! A write is stable when every member has acknowledged it; then no write that has not seen it can still arrive, and
 //! memories of deletes can go. A member's acknowledgement counts only once we have applied that member's own writes
 //! up to it: what it wrote before it acknowledged must have reached us first.
+//!
+//! What is remembered for members that are away is bounded ([`Stability::tend`]): beyond the bound the one that has been
+//! away longest is let go. Nothing waits for it until it speaks again; then it is behind what was forgotten meanwhile
+//! and takes the partitions concerned whole (`shard::feed`).
 
 use std::collections::VecDeque;
 
@@ -34,7 +38,16 @@ struct Member {
     promise_waiting: Hlc,
     /// Deadlines before this Unix millisecond are final on this member (`Keyspace::final_ms`).
     final_ms: u64,
+    /// It has spoken since [`Stability::tend`] last looked.
+    spoke: bool,
+    /// When it last spoke, Unix milliseconds; zero: not since we started.
+    heard_ms: u64,
+    /// Nothing waits for it.
+    let_go: bool,
 }
+
+/// A member that has been silent for this long is away.
+const AWAY_MS: u64 = 10_000;
 
 struct Waiting {
     partition: usize,
@@ -61,6 +74,9 @@ impl Stability {
                 promised: Hlc::ZERO,
                 promise_waiting: Hlc::ZERO,
                 final_ms: 0,
+                spoke: false,
+                heard_ms: 0,
+                let_go: false,
             });
         }
     }
@@ -143,6 +159,8 @@ impl Stability {
     /// once all it had written before has been applied here.
     pub fn promise(&mut self, node: Uuid, hlc: Hlc) {
         if let Some(member) = self.members.iter_mut().find(|member| member.node == node) {
+            // What others pass on from before it left is no sign of life.
+            member.spoke |= hlc > member.promised.max(member.promise_waiting);
             if member.waiting.is_empty() {
                 member.promised = member.promised.max(hlc);
             } else {
@@ -151,9 +169,34 @@ impl Stability {
         }
     }
 
+    /// Looks after members, about ten times a second. Memories of deletes take `bytes` and may take `bytes_max`:
+    /// beyond it the member that has been away longest holds none back, until it speaks again. Returns who has just
+    /// been let go.
+    pub fn tend(&mut self, bytes: usize, bytes_max: usize, now_ms: u64) -> Option<Uuid> {
+        for member in self.members.iter_mut().filter(|member| member.spoke) {
+            (member.spoke, member.heard_ms, member.let_go) = (false, now_ms, false);
+        }
+        if bytes <= bytes_max {
+            return None;
+        }
+        let is_away = |member: &&mut Member| !member.let_go && member.heard_ms.saturating_add(AWAY_MS) <= now_ms;
+        let longest = self.members.iter_mut().filter(is_away).min_by_key(|member| member.heard_ms)?;
+        longest.let_go = true;
+        Some(longest.node)
+    }
+
+    /// Whether nothing waits for a member, because it is away and memories take too much.
+    pub fn is_let_go(&self, node: Uuid) -> bool {
+        self.members.iter().any(|member| member.node == node && member.let_go)
+    }
+
+    fn awaited(&self) -> impl Iterator<Item = &Member> {
+        self.members.iter().filter(|member| !member.let_go)
+    }
+
     /// Whether every member has acknowledged a write. Stamps of zero were never written.
     pub fn is_stable(&self, partition: usize, stamp: Stamp) -> bool {
-        stamp.is_zero() || self.unknown == 0 && self.members.iter().all(|member| member.acked.covers(partition, stamp))
+        stamp.is_zero() || self.unknown == 0 && self.awaited().all(|member| member.acked.covers(partition, stamp))
     }
 
     /// So many configured masters have not said yet who they are: while there are any, nothing is stable. Nor is
@@ -165,7 +208,7 @@ impl Stability {
     /// Below this Unix millisecond no member will write any more, ourselves (`own`) included.
     pub fn horizon_ms(&self, own: Hlc) -> u64 {
         let own = if self.unknown == 0 { own } else { Hlc::ZERO };
-        self.members.iter().map(|member| member.promised).fold(own, Hlc::min).wall_ms()
+        self.awaited().map(|member| member.promised).fold(own, Hlc::min).wall_ms()
     }
 
     /// A member says that deadlines before a Unix millisecond are final there (`Keyspace::final_ms`).
@@ -178,7 +221,7 @@ impl Stability {
     /// Deadlines before this Unix millisecond are final on every member, ourselves (`own`) included.
     pub fn all_final_ms(&self, own: u64) -> u64 {
         let own = if self.unknown == 0 { own } else { 0 };
-        self.members.iter().map(|member| member.final_ms).fold(own, u64::min)
+        self.awaited().map(|member| member.final_ms).fold(own, u64::min)
     }
 }
 

@@ -11,14 +11,21 @@ fn info(world: &mut World, client: ClientId, field: &str) -> String {
 }
 
 /// Three linked nodes with a client each; the last is cut off, and the others have noticed.
-fn one_is_away(seed: u64) -> (World, [ClientId; 3]) {
+fn one_is_away(seed: u64, tombstone_memory_limit: u64) -> (World, [ClientId; 3]) {
     let mut world = World::new(seed);
     for (at, cores) in [2, 3, 1].into_iter().enumerate() {
         let others = (0..3).filter(|&other| other != at);
         let replicaof = others.map(|other| ("127.0.0.1".to_owned(), 7000 + other as u16)).collect();
         world.add(
             cores,
-            Config { multi_master: true, active_replica: true, repl_timeout: 2, replicaof, ..Config::default() },
+            Config {
+                multi_master: true,
+                active_replica: true,
+                repl_timeout: 2,
+                tombstone_memory_limit,
+                replicaof,
+                ..Config::default()
+            },
         );
     }
     let clients = [world.connect(0, 1), world.connect(1, 0), world.connect(2, 0)];
@@ -39,7 +46,7 @@ fn one_is_away(seed: u64) -> (World, [ClientId; 3]) {
 #[test]
 fn a_forgotten_node_is_waited_for_by_none_and_a_member_again_when_it_returns() {
     for seed in 0..3 {
-        let (mut world, [a, b, c]) = one_is_away(seed);
+        let (mut world, [a, b, c]) = one_is_away(seed, 1 << 20);
         let (away, here) = (info(&mut world, c, "mm_node"), info(&mut world, b, "mm_node"));
         assert_eq!(world.text(a, "DEL k"), "1");
         assert_eq!(world.text(c, "SET own v"), "OK");
@@ -82,4 +89,24 @@ fn a_forgotten_node_is_waited_for_by_none_and_a_member_again_when_it_returns() {
         world.pass_ms(4000);
         assert_eq!(info(&mut world, b, "mm_tombstones"), "1");
     }
+}
+
+#[test]
+fn beyond_the_limit_deletes_are_not_remembered_for_who_is_away_and_stay_deleted_when_it_returns() {
+    let (mut world, [a, b, c]) = one_is_away(7, 6);
+    assert_eq!(world.text(a, "DEL k"), "1");
+    assert_eq!(world.text(c, "SET own v"), "OK");
+    world.eventually("both know of the delete", |world| world.text(b, "GET k") == "(nil)");
+    assert_eq!(info(&mut world, a, "mm_tombstones"), "1");
+    world.pass_ms(10_000);
+    for client in [a, b] {
+        world.eventually("it has been away for too long", |world| info(world, client, "mm_tombstones") == "0");
+        assert_eq!(info(&mut world, client, "mm_members"), "3");
+    }
+    world.nodes[2].is_cut_off = false;
+    for client in [a, b, c] {
+        world.eventually("what it wrote itself is taken", |world| world.text(client, "GET own") == "v");
+        world.eventually("the delete stays", |world| world.text(client, "GET k") == "(nil)");
+    }
+    world.eventually("it is waited for", |world| !world.text(a, "MULTIMASTER STATUS").contains("waited_for=0"));
 }

@@ -1,10 +1,13 @@
 //! Who must hear of a delete before it is forgotten: strangers, the absent, the forgotten.
 
+use tutti::base::ids::Uuid;
+use tutti::base::rng::Rng;
+use tutti::merge::op::SetDeadline;
 use tutti::merge::version::Versions;
 use tutti::shard::block::{self, Front, Kind};
 use tutti::shard::feed::Feed;
 
-use crate::mesh::{Broken, Mesh, identity};
+use crate::mesh::{Broken, DB, Mesh, identity};
 use crate::rules::{key, mesh, partition};
 
 // Nodes that have not met.
@@ -93,6 +96,10 @@ impl Mesh {
 
     /// Node 2 is linked again: told that it is behind, it takes whole partitions, and then everybody hears everything.
     fn return_of_2(&mut self) {
+        self.rejoin_2(true);
+    }
+
+    fn rejoin_2(&mut self, must_be_behind: bool) {
         for from in 0..2 {
             let (reader, shard) = (&self.nodes[2], &self.nodes[from].shard);
             let (first, end) = shard.keys.partitions();
@@ -103,9 +110,12 @@ impl Mesh {
             }
             let mut blocks = Vec::new();
             Feed::new(shard, known, Vec::new()).pump(shard, &mut blocks, usize::MAX);
-            let front = block::front(&blocks);
-            assert!(from > 0 || matches!(front, Front::Block(Kind::Behind, ..)), "not resumed: {front:?}");
-            self.merge_whole(from, 2);
+            // The second finds that it has taken everything already.
+            let is_behind = matches!(block::front(&blocks), Front::Block(Kind::Behind, ..));
+            assert!(is_behind || from > 0 || !must_be_behind, "not resumed");
+            if is_behind {
+                self.merge_whole(from, 2);
+            }
         }
         self.exchange();
     }
@@ -140,4 +150,113 @@ fn a_forgotten_node_holds_nothing_back_and_takes_whole_partitions_when_it_return
     assert_eq!(mesh.nodes[0].shard.keys.tombstones(), 1);
     mesh.settle(100);
     assert_eq!((mesh.nodes[0].shard.keys.tombstones(), mesh.texts(&own)), (0, vec![None; 3]));
+}
+
+// All that is remembered is too much.
+fn tend(mesh: &mut Mesh, at: usize) -> Option<Uuid> {
+    let now_ms = mesh.now(at).wall_ms;
+    let shard = &mut mesh.nodes[at].shard;
+    let bytes = shard.keys.tombstones() + shard.keys.past_len();
+    shard.stability.tend(bytes, 0, now_ms)
+}
+
+#[test]
+fn beyond_the_limit_a_node_that_is_away_holds_nothing_back_and_takes_whole_partitions_when_it_returns() {
+    let (mut mesh, [k, own]) = deleted_while_one_is_away();
+    let away = identity(2).node;
+    (0..2).for_each(|at| assert_eq!(tend(&mut mesh, at), None, "node {at} has just heard of all"));
+    mesh.settle_without_2(5000);
+    // Within the limit it is waited for, however long it is away.
+    assert_eq!(mesh.nodes[0].shard.stability.tend(1, 1, mesh.wall_ms), None);
+    for at in 0..2 {
+        assert_eq!(tend(&mut mesh, at), Some(away));
+        assert_eq!(tend(&mut mesh, at), None, "and nobody else: who speaks is not away");
+    }
+    mesh.settle_without_2(100);
+    assert_eq!((mesh.nodes[0].shard.keys.tombstones(), mesh.nodes[1].shard.keys.tombstones()), (0, 0));
+    mesh.return_of_2();
+    assert_eq!(mesh.texts(&k), vec![None; 3], "the delete stays");
+    assert_eq!(mesh.texts(&own), vec![Some("v".to_owned()); 3], "what it wrote itself is taken");
+    mesh.settle(100);
+    (0..2).for_each(|at| assert_eq!(tend(&mut mesh, at), None));
+    assert!(!mesh.nodes[0].shard.stability.is_let_go(away), "it has spoken");
+    mesh.del(0, &own);
+    mesh.settle_without_2(100);
+    assert_eq!(mesh.nodes[0].shard.keys.tombstones(), 1, "and is waited for again");
+}
+
+#[test]
+fn who_has_been_away_longest_is_let_go_first() {
+    let (mut mesh, k) = (mesh(4), key("k"));
+    mesh.set(0, &k, "v");
+    mesh.settle(100);
+    tend(&mut mesh, 0);
+    // Node 3 falls silent, then node 2, and node 1 goes on.
+    mesh.wall_ms += 8000;
+    mesh.beat(2);
+    mesh.pass_all(2, 0);
+    tend(&mut mesh, 0);
+    mesh.wall_ms += 12_000;
+    mesh.beat(1);
+    mesh.pass_all(1, 0);
+    mesh.del(0, &k);
+    let gone = [(); 3].map(|()| tend(&mut mesh, 0));
+    assert_eq!(gone, [Some(identity(3).node), Some(identity(2).node), None]);
+    // What node 1 passes on of node 3 from before is no sign of life.
+    mesh.pass_all(1, 0);
+    assert!(mesh.nodes[0].shard.stability.is_let_go(identity(3).node));
+}
+
+#[test]
+fn prop_nodes_agree_again_after_one_was_away_for_longer_than_deletes_were_remembered() {
+    for seed in crate::model::seeds(150) {
+        let mut rng = Rng::new(seed);
+        let mut mesh = mesh(3);
+        let names: Vec<String> = ["h0", "h1", "s0", "s1", "m0", "m1"].map(key).into();
+        let step = |mesh: &mut Mesh, rng: &mut Rng, at: usize| {
+            let name = &names[rng.below(names.len() as u64) as usize];
+            let (field, value) = (["x", "y"][rng.below(2) as usize], rng.below(100).to_string());
+            mesh.write(at, |shard, now| {
+                let key = shard.key(name.as_bytes());
+                match (&name[..1], rng.below(8)) {
+                    (_, 0..2) => _ = shard.del(DB, &key, now),
+                    ("s", _) | ("m", 2..4) => shard.set(DB, &key, value.as_bytes(), SetDeadline::Clear, now),
+                    (_, 4..6) => _ = shard.hdel(DB, &key, [field.as_bytes()].into_iter(), now),
+                    _ => _ = shard.hset(DB, &key, [(field.as_bytes(), value.as_bytes())].into_iter(), now),
+                }
+            });
+        };
+        for _ in 0..20 {
+            let at = rng.below(3) as usize;
+            step(&mut mesh, &mut rng, at);
+            mesh.wall_ms += rng.below(20);
+            if rng.chance(3) {
+                mesh.exchange();
+            }
+        }
+        mesh.settle(100);
+        for _ in 0..30 {
+            let at = rng.below(3) as usize;
+            step(&mut mesh, &mut rng, at);
+            mesh.wall_ms += rng.below(20);
+        }
+        mesh.settle_without_2(6000);
+        for at in 0..2 {
+            // Heard of once more by whoever had not looked yet.
+            tend(&mut mesh, at);
+        }
+        mesh.settle_without_2(6000);
+        (0..2).for_each(|at| _ = tend(&mut mesh, at));
+        mesh.settle_without_2(100);
+        for at in 0..2 {
+            assert_eq!(mesh.nodes[at].shard.keys.tombstones(), 0, "seed {seed}, node {at}");
+        }
+        mesh.rejoin_2(false);
+        mesh.settle(100);
+        let time_ms = mesh.time_ms();
+        let seen: Vec<_> = (0..3).map(|at| mesh.seen(at, &names, time_ms)).collect();
+        assert!(seen[0] == seen[1] && seen[0] == seen[2], "seed {seed}: {seen:#?}");
+        let kept: Vec<_> = (0..3).map(|at| mesh.kept(at, &names)).collect();
+        assert!(kept[0] == kept[1] && kept[0] == kept[2], "seed {seed}: {kept:#?}");
+    }
 }

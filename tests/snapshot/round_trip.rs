@@ -139,7 +139,7 @@ fn who_is_a_member_survives_a_restart_and_is_not_taken_over_by_another_node() {
     let (absent, forgotten) = (Uuid([8; 16]), Uuid([9; 16]));
     let mut own = Shards::new(node(1, 100), 2);
     for shard in &mut own.shards {
-        [absent, forgotten].map(|member| shard.stability.add(member));
+        [absent, forgotten].into_iter().for_each(|member| shard.stability.add(member));
         shard.stability.judge(Standing { node: forgotten, epoch: 1, forgotten: true });
         // Deleted while a member was absent.
         let (first, _) = shard.keys.partitions();

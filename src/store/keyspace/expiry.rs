@@ -121,6 +121,11 @@ impl Keyspace {
         }
     }
 
+    /// Keys whose deadline has passed and that are still kept.
+    pub fn past_len(&self) -> usize {
+        self.past.len()
+    }
+
     /// How many deadlines are kept in the future, those included that belong to nobody any more.
     pub fn due_len(&self) -> usize {
         self.due.len()

@@ -45,7 +45,9 @@ impl Worker {
             let behind =
                 own.versions.all().filter(|&(origin, partition, hlc)| row.versions.get(origin, partition) < hlc);
             let (node, streams) = (row.node, behind.count());
-            format!("member:node={node},streams_behind={streams},promise_ms={}\r\n", row.promise.wall_ms())
+            let waited_for = u8::from(!self.shard.stability.is_let_go(node));
+            let promise_ms = row.promise.wall_ms();
+            format!("member:node={node},streams_behind={streams},promise_ms={promise_ms},waited_for={waited_for}\r\n")
         };
         self.peers.roster.others().iter().map(line).collect()
     }

@@ -3,9 +3,13 @@
 use super::super::Worker;
 use super::*;
 use crate::base::ids::Uuid;
+use crate::base::time::Now;
 use crate::command::error::CommandError;
 use crate::peer::mesh::PeerMessage;
 use crate::shard::standing::Standing;
+
+/// About what a memory of a delete costs: entry, table and queue.
+const TOMBSTONE_BYTES: usize = 96;
 
 impl Worker {
     /// MULTIMASTER FORGET: nothing waits for a node any more, here and on every node that hears of it.
@@ -56,6 +60,29 @@ impl Worker {
             }
         }
         self.follow_members();
+    }
+
+    /// Lets go whoever has been away longest, when what is remembered for it takes more than it may.
+    pub(super) fn tend_members(&mut self, now: Now) {
+        self.follow_members();
+        let (bytes, limit) = (self.remembered_bytes(), self.remembered_bytes_max());
+        if let Some(node) = self.shard.stability.tend(bytes, limit, now.wall_ms) {
+            tracing::warn!(
+                %node,
+                "deletes are remembered no more for a node that is away: tombstone-memory-limit is reached; it takes \
+                 whole partitions when it returns"
+            );
+        }
+    }
+
+    /// About what this core keeps only because somebody may not have heard of its end.
+    pub(super) fn remembered_bytes(&self) -> usize {
+        (self.shard.keys.tombstones() + self.shard.keys.past_len()).saturating_mul(TOMBSTONE_BYTES)
+    }
+
+    /// This core's part of `tombstone-memory-limit`.
+    pub(super) fn remembered_bytes_max(&self) -> usize {
+        usize::try_from(self.config.tombstone_memory_limit / self.cores() as u64).unwrap_or(usize::MAX)
     }
 
     /// Brings the roster in line with who is a member.

@@ -39,9 +39,6 @@ const FEED_UNSENT_MAX: usize = 1 << 20;
 /// A shard may have this many bytes under way to another core for one reader.
 const FEED_CREDIT_MAX: usize = 512 * 1024;
 
-/// About what a memory of a delete costs: entry, table and queue.
-const TOMBSTONE_BYTES: usize = 96;
-
 /// How often shards say what they have applied, microseconds.
 const PUBLISH_US: u64 = 100_000;
 
@@ -210,10 +207,10 @@ impl Worker {
 
     fn count_unknown(&mut self) {
         let unknown = self.config.replicaof.iter().filter(|master| !self.peers.identified.contains(*master)).count();
-        // The deletes of a master that has met nobody yet are remembered up to the limit.
-        let limit = (self.config.tombstone_memory_limit / self.cores() as u64) as usize;
-        let is_within = self.shard.keys.tombstones().saturating_mul(TOMBSTONE_BYTES) < limit;
-        self.shard.stability.set_unknown(unknown, self.config.multi_master && is_within);
+        // Beyond the limit nothing is remembered for who was never met.
+        let (bytes, limit) = (self.remembered_bytes(), self.remembered_bytes_max());
+        let unknown = if bytes < limit { unknown } else { 0 };
+        self.shard.stability.set_unknown(unknown, self.config.multi_master && bytes < limit);
     }
 
     /// Periodic work of links and feeds.
@@ -227,7 +224,7 @@ impl Worker {
             self.peers.next_publish_us = now.mono_us + PUBLISH_US;
             self.publish(None, now);
             self.count_unknown();
-            self.follow_members();
+            self.tend_members(now);
             self.check_health(now);
             self.say_news(now);
             self.share_counts(now);
