@@ -1,6 +1,9 @@
 //! MULTIMASTER VERIFY and the background comparison between real nodes.
 
 use crate::node::{Conn, Node, eventually};
+use tutti::base::ids::Uuid;
+use tutti::merge::origins::OriginId;
+use tutti::peer::handshake::Hello;
 use tutti::resp::value::Value;
 
 const OPTIONS: [&str; 6] = ["--multi-master", "yes", "--active-replica", "yes", "--enable-debug-command", "local"];
@@ -165,4 +168,22 @@ fn verify_says_what_it_cannot_do() {
     assert_eq!(conn.text("MULTIMASTER VERIFY a b"), "-ERR value is not an integer or out of range");
     let plain = Node::start(&[]);
     assert!(plain.connect().text("DEBUG DAMAGE VALUE k").starts_with("-ERR DEBUG command not allowed"));
+}
+
+#[test]
+fn an_older_peer_is_told_apart() {
+    let node = Node::start(&OPTIONS);
+    let mut conn = node.connect();
+    let mut old = node.connect();
+    let origin = OriginId { node: Uuid([7; 16]), incarnation: 1 };
+    let mut bytes = Vec::new();
+    Hello { features: 0, ..Hello::ours(origin, 1) }.put_command(&mut bytes, "", b"");
+    old.send_raw(&bytes);
+    assert!(matches!(old.receive(), Some(Value::Array(_))), "the handshake is answered");
+    eventually("every core knows of it", || {
+        conn.text("MULTIMASTER VERIFY 127.0.0.1 1") == "-ERR not supported by peer"
+    });
+    let report = verify(&mut conn, "");
+    assert_eq!(field(&report, "result"), "not supported by peer", "{report}");
+    assert!(report.contains(&format!("node={},result=not supported by peer", origin.node)), "{report}");
 }
