@@ -28,16 +28,19 @@ impl Hlc {
     pub const MAX: Self = Self((1 << (64 - ORIGIN_BITS)) - 1);
 
     /// The first reading of a millisecond of Unix time; times before 2025 count as 2025.
+    #[inline]
     pub fn at_ms(wall_ms: u64) -> Self {
         Self(wall_ms.saturating_sub(EPOCH_MS) << COUNTER_BITS)
     }
 
     /// The millisecond of Unix time this reading belongs to.
+    #[inline]
     pub fn wall_ms(self) -> u64 {
         (self.0 >> COUNTER_BITS) + EPOCH_MS
     }
 
     /// The smallest reading above this one.
+    #[inline]
     pub fn next(self) -> Self {
         Self(self.0 + 1)
     }
@@ -53,31 +56,37 @@ impl Stamp {
     pub const ZERO: Self = Self(0);
 
     /// Joins a reading and the origin that made it.
+    #[inline]
     pub fn new(hlc: Hlc, origin: OriginIdx) -> Self {
         Self((hlc.0 << ORIGIN_BITS) | u64::from(origin.0))
     }
 
     /// The stamp as one number, as entries keep it.
+    #[inline]
     pub fn raw(self) -> u64 {
         self.0
     }
 
     /// The inverse of [`Stamp::raw`].
+    #[inline]
     pub fn from_raw(raw: u64) -> Self {
         Self(raw)
     }
 
     /// The reading.
+    #[inline]
     pub fn hlc(self) -> Hlc {
         Hlc(self.0 >> ORIGIN_BITS)
     }
 
     /// The origin's local index.
+    #[inline]
     pub fn origin(self) -> OriginIdx {
         OriginIdx((self.0 & ((1 << ORIGIN_BITS) - 1)) as u16)
     }
 
     /// Whether this is before every write.
+    #[inline]
     pub fn is_zero(self) -> bool {
         self.0 >> ORIGIN_BITS == 0
     }
@@ -85,6 +94,7 @@ impl Stamp {
 
 impl Origins {
     /// The total order of writes: reading first, then the origin's identity.
+    #[inline]
     pub fn order(&self, a: Stamp, b: Stamp) -> Ordering {
         if a.hlc() != b.hlc() || a.origin() == b.origin() {
             return a.hlc().cmp(&b.hlc());
@@ -99,6 +109,7 @@ impl Origins {
     }
 
     /// The later of two stamps.
+    #[inline]
     pub fn later(&self, a: Stamp, b: Stamp) -> Stamp {
         if self.newer(b, a) { b } else { a }
     }

@@ -13,13 +13,14 @@ pub struct Digests {
     /// Switched off, for measuring what they cost: the sums then mean nothing.
     is_off: bool,
     slots: usize,
-    sums: Vec<Option<Box<[u64]>>>,
+    /// By database and slot, up to the last database that holds a key.
+    sums: Vec<u64>,
 }
 
 impl Digests {
-    /// All zero.
-    pub fn new(databases: usize, slots: usize) -> Self {
-        Self { is_off: false, slots, sums: vec![None; databases] }
+    /// All zero, for so many slots.
+    pub fn new(slots: usize) -> Self {
+        Self { is_off: false, slots, sums: Vec::new() }
     }
 
     /// Whether they are kept.
@@ -31,15 +32,18 @@ impl Digests {
     /// Keeps them no more, or again, from zero.
     pub fn switch(&mut self, on: bool) {
         self.is_off = !on;
-        self.sums.fill(None);
+        self.sums.clear();
     }
 
     /// A key of a slot counted for `before` and counts for `after`.
     #[inline]
     pub fn shift(&mut self, db: Db, slot: usize, before: u64, after: u64) {
-        if before != after {
-            let sum = &mut self.of_db(db)[slot];
-            *sum = sum.wrapping_add(after.wrapping_sub(before));
+        let change = after.wrapping_sub(before);
+        let at = usize::from(db.0) * self.slots + slot;
+        match self.sums.get_mut(at) {
+            Some(sum) => *sum = sum.wrapping_add(change),
+            None if change != 0 => *self.grown(at) = change,
+            None => {}
         }
     }
 
@@ -54,17 +58,21 @@ impl Digests {
     /// Sets a slot's sum to what was counted.
     pub fn set(&mut self, db: Db, slot: usize, sum: u64) {
         if sum != self.get(db, slot) {
-            self.of_db(db)[slot] = sum;
+            *self.grown(usize::from(db.0) * self.slots + slot) = sum;
         }
     }
 
     /// A slot's sum.
+    #[inline]
     pub fn get(&self, db: Db, slot: usize) -> u64 {
-        self.sums[usize::from(db.0)].as_ref().map_or(0, |sums| sums[slot])
+        self.sums.get(usize::from(db.0) * self.slots + slot).copied().unwrap_or(0)
     }
 
-    #[inline]
-    fn of_db(&mut self, db: Db) -> &mut [u64] {
-        self.sums[usize::from(db.0)].get_or_insert_with(|| vec![0; self.slots].into_boxed_slice())
+    #[cold]
+    fn grown(&mut self, at: usize) -> &mut u64 {
+        if at >= self.sums.len() {
+            self.sums.resize((at / self.slots + 1) * self.slots, 0);
+        }
+        &mut self.sums[at]
     }
 }

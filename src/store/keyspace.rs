@@ -110,7 +110,7 @@ impl Keyspace {
             slots: width * SLOTS_PER_PARTITION,
             dbs: (0..databases).map(|_| None).collect(),
             counts: Counts::new(databases, width),
-            digests: Digests::new(databases, width * SLOTS_PER_PARTITION),
+            digests: Digests::new(width * SLOTS_PER_PARTITION),
             passed: None,
             due: Deadlines::default(),
             doubted: 0,

@@ -125,10 +125,12 @@ pub fn deadline_of(entry: &Packed) -> Option<Deadline> {
     }
 }
 
+#[inline]
 pub(super) fn unpack_deadline((stamp, at): (u64, u64)) -> Deadline {
     Deadline { stamp: Stamp::from_raw(stamp), at: (at != NO_DEADLINE_MS).then_some(at) }
 }
 
+#[inline]
 pub(super) fn newest_of(realm: &Realm, entry: &Packed) -> Stamp {
     match entry.view() {
         View::Plain { stamp, deadline: None, .. } | View::Tombstone { stamp } => Stamp::from_raw(stamp),

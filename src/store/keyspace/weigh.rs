@@ -41,6 +41,7 @@ pub struct Weight {
 }
 
 impl Scale {
+    #[inline]
     pub(super) fn of_entry(&self, realm: &Realm, entry: &Packed) -> u64 {
         match entry.view() {
             View::Plain { stamp, deadline, .. } => self.of_plain(realm, stamp, deadline),
@@ -67,6 +68,7 @@ impl Scale {
         of_plain(realm, id, Stamp::from_raw(stamp), deadline.map(unpack_deadline), is_over)
     }
 
+    #[inline]
     fn is_over(&self, at: Option<DeadlineMs>) -> bool {
         at.is_some_and(|at| Some(Due { at, ..self.due }) <= self.passed)
     }
