@@ -129,7 +129,7 @@ def cost(mesh):
     server = mesh.start(mesh.port(), [], core=cores[0])
     client = server.client()
     fill(server, mesh.options.keys)
-    requests = 200_000 if mesh.options.quick else 1_000_000
+    requests = 500_000 if mesh.options.quick else 4_000_000
 
     def run():
         command = ["taskset", "-c", cores[-1], "redis-benchmark", "-p", server.port, "-c", CONNECTIONS, "-P", 16]

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tutti::base::ids::Db;
+use tutti::base::ids::{Db, Slot};
 use tutti::merge::op::Op;
 use tutti::merge::total::Total;
 use tutti::shard::hash::field_value;
@@ -51,6 +51,9 @@ impl World {
         self.coverage.add("seconds until rest, sum", (self.now_us - began_us) / 1_000_000);
         if self.broken.is_none() {
             self.check_agreement();
+        }
+        if self.broken.is_none() {
+            self.check_digests();
         }
         if self.broken.is_none() {
             self.check_ledger();
@@ -123,6 +126,40 @@ impl World {
                 let seen: Vec<String> =
                     up.iter().map(|&node| format!("\n  node {node}: {}", tell(&self.seen(node, &key.1)))).collect();
                 return self.breaks(|| format!("nodes differ: key {}{}", show(&key.1), seen.concat()));
+            }
+        }
+    }
+
+    // Nodes that hold the same have the same digests kept, and the comparison that went on all the time has never
+    // taken a write under way for damage.
+    fn check_digests(&mut self) {
+        let up = self.up();
+        let mut first: Option<BTreeMap<(Db, u16), u64>> = None;
+        for &node in &up {
+            let mut kept = BTreeMap::new();
+            let mut compared = 0;
+            for core in &self.nodes[node].process.as_ref().expect("it is up").cores {
+                let shard = &core.worker.shard;
+                let (stats, (from, to)) = (shard.stats, shard.slots());
+                compared += stats.digest_comparisons;
+                if stats.digest_mismatches + stats.digest_repairs > 0 {
+                    let found = (stats.digest_mismatches, stats.digest_repairs);
+                    return self.breaks(|| format!("node {node} found (mismatches, repairs) {found:?}"));
+                }
+                for db in (0..shard.keys.databases() as u16).map(Db) {
+                    for slot in (from..to).map(|slot| slot as u16) {
+                        let digest = shard.keys.digest(db, Slot(slot));
+                        if digest != 0 {
+                            kept.insert((db, slot), digest);
+                        }
+                    }
+                }
+            }
+            self.coverage.add("partitions compared by digests", compared);
+            let first = first.get_or_insert_with(|| kept.clone());
+            if let Some((place, _)) = kept.iter().chain(first.iter()).find(|(at, _)| kept.get(*at) != first.get(*at)) {
+                let place = *place;
+                return self.breaks(|| format!("nodes {} and {node} keep other digests of {place:?}", up[0]));
             }
         }
     }

@@ -119,6 +119,8 @@ impl World {
         config.repl_timeout = limits.repl_timeout_s;
         config.repl_backlog_size = limits.backlog_bytes as u64;
         config.max_clock_drift = limits.drift_ms;
+        // Everything is compared every few seconds, whatever is under way.
+        config.digest_check_period = 30;
         config.replicaof = node.masters.iter().map(|&master| (host(master), PORT)).collect();
         let snapshot = node.disk.files.get(&Node::snapshot_path(at)).cloned();
         let facts = snapshot.as_ref().map(|bytes| {
