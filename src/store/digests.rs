@@ -50,7 +50,7 @@ impl Digests {
     /// Asks for the memory of a slot's sum without waiting for it.
     #[inline]
     pub fn prefetch(&self, db: Db, slot: usize) {
-        if let Some(sum) = self.sums[usize::from(db.0)].as_ref().and_then(|sums| sums.get(slot)) {
+        if let Some(sum) = self.sums.get(usize::from(db.0) * self.slots + slot) {
             prefetch(sum, size_of::<u64>());
         }
     }
