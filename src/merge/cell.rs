@@ -263,6 +263,14 @@ impl Cell {
         self.stamp.is_zero() && self.value.is_none() && self.slots.is_empty() && self.observed.is_empty()
     }
 
+    /// Whether every stamp in here holds. Those of zero were never written.
+    pub fn every_stamp(&self, holds: &impl Fn(Stamp) -> bool) -> bool {
+        let holds = |stamp: Stamp| stamp.is_zero() || holds(stamp);
+        holds(self.stamp)
+            && self.slots.iter().all(|slot| holds(slot.dot()))
+            && self.observed.iter().all(|seen| holds(seen.by) && holds(seen.slot.dot()))
+    }
+
     /// Only a register: can be kept as a plain entry.
     pub fn is_register(&self) -> bool {
         self.slots.is_empty() && self.observed.is_empty()

@@ -10,6 +10,7 @@ use super::digest::{of_field, of_field_cell, of_plain_field};
 use super::op::Observations;
 use super::realm::Realm;
 use super::stamp::Stamp;
+use super::waste::Waste;
 use crate::base::rng::Rng;
 use crate::mem::entry::{Entry, View};
 use crate::mem::table::ScanTable;
@@ -276,12 +277,56 @@ impl Hash {
     /// Drops every register older than `clear`; returns whether any was there.
     pub fn clear(&mut self, realm: &Realm, clear: Stamp) -> bool {
         // Nearly always the clear is newer than all there is, and without counters nothing outlives it.
-        if realm.origins.newer(clear, self.newest) && !self.iter().any(Field::is_rich) {
+        if realm.origins.newer(clear, self.newest) && (!self.counted || !self.iter().any(Field::is_rich)) {
             let changed = !self.is_void();
             *self = Self { newest: self.newest, ..Self::default() };
             return changed;
         }
         self.rebuild(realm, |cell| cell.clear(realm, clear))
+    }
+
+    /// Takes all fields out at once, if the hash is large, holds no counts, and all of it `goes`, which is asked for the
+    /// newest write: what a clear or a keep is about to drop, to be freed in slices.
+    pub fn cut_off(&mut self, goes: &impl Fn(Stamp) -> bool) -> Option<Waste> {
+        if self.counted || !goes(self.newest) {
+            return None;
+        }
+        let Fields::Large(table) = &mut self.fields else { return None };
+        let waste = Waste::new(table.drain());
+        *self = Self { newest: self.newest, ..Self::default() };
+        Some(waste)
+    }
+
+    /// Looks at some fields, from `cursor` on, as [`ScanTable::scan`] does: returns the next cursor, 0 at the end, and
+    /// whether `holds` held for all stamps seen. A small hash is looked at whole.
+    pub fn check_stamps(
+        &self,
+        realm: &Realm,
+        cursor: u64,
+        count: usize,
+        holds: &impl Fn(Stamp) -> bool,
+    ) -> (u64, bool) {
+        let of_field = |field: &Field| match field.view() {
+            View::Plain { stamp, .. } | View::Tombstone { stamp } => holds(Stamp::from_raw(stamp)),
+            View::Rich(cell) => cell.every_stamp(holds),
+        };
+        match &self.fields {
+            Fields::Small(list) => (0, list.iter().all(of_field)),
+            Fields::Large(table) => {
+                let mut all = true;
+                let hasher = |field: &Field| realm.hash(field.key());
+                let next = table.scan(cursor, count, hasher, |field| all &= of_field(field));
+                (next, all)
+            }
+        }
+    }
+
+    /// How many fields are kept, memories of deleted ones included.
+    pub fn kept_len(&self) -> usize {
+        match &self.fields {
+            Fields::Small(list) => list.len(),
+            Fields::Large(table) => table.len(),
+        }
     }
 
     /// Keeps only writes that survive, counts included; returns whether any went.

@@ -9,6 +9,7 @@ use super::hash::Hash;
 use super::op::{Observations, Op, SetDeadline};
 use super::realm::Realm;
 use super::stamp::{Hlc, Stamp};
+use super::waste::Waste;
 use crate::base::time::DeadlineMs;
 use crate::mem::entry::View;
 
@@ -164,6 +165,17 @@ impl KeyState {
         }
         self.drop_void_hash();
         changed
+    }
+
+    /// Takes out the fields of a large hash that are about to go at once; see [`Hash::cut_off`].
+    pub fn cut_off(&mut self, goes: &impl Fn(Stamp) -> bool) -> Option<Waste> {
+        self.hash.as_mut()?.cut_off(goes)
+    }
+
+    /// The same of what [`KeyState::finish`] is about to drop.
+    pub fn cut_off_finished(&mut self, realm: &Realm) -> Option<Waste> {
+        let Some(Deadline { stamp: by, at: Some(at) }) = self.deadline else { return None };
+        self.cut_off(&|newest| !Deadline::outlived_by(realm, by, at, newest))
     }
 
     /// Joins a deadline register.

@@ -21,3 +21,4 @@ pub mod realm;
 pub mod stamp;
 pub mod total;
 pub mod version;
+pub mod waste;

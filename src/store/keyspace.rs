@@ -13,6 +13,8 @@ mod flush;
 mod garbage;
 pub mod hot;
 mod packing;
+mod trash;
+mod walks;
 pub mod weigh;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -34,6 +36,8 @@ use crate::merge::stamp::Stamp;
 use garbage::Garbage;
 use packing::{Change, apply_to_plain, change_entry, made, newest_of, pack, tally_of};
 pub use packing::{deadline_of, unpack};
+use trash::Trash;
+use walks::Walks;
 
 /// A key with what finding it needs, computed once per command.
 #[derive(Clone, Copy, Debug)]
@@ -80,6 +84,8 @@ pub struct Keyspace {
     /// Of these, the ones that were before `final_from` when they passed and are not known to be final yet: written by
     /// slow clocks. Nearly always none.
     undecided: BTreeSet<Due>,
+    /// How far large hashes have been looked at whose deadlines may be final.
+    walks: Walks,
     /// Deadlines before this one are final here; see [`Keyspace::final_ms`].
     final_from: Due,
     /// Per partition, keys that hold something to forget once it is stable. May name keys twice, or such as hold
@@ -91,10 +97,7 @@ pub struct Keyspace {
     forgotten: Vec<Stamp>,
     /// Per partition, the latest stamp that came with a whole key: the version vector may not cover it yet.
     joined: Vec<Stamp>,
-    /// Tables cut off by a flush, freed in slices.
-    trash: Vec<Table>,
-    /// Deadlines of keys that were all flushed, freed in slices.
-    trash_due: Vec<Deadlines>,
+    trash: Trash,
     databases: usize,
     /// While a snapshot is being written: what changes behind its scan.
     late: Option<Box<Late>>,
@@ -117,13 +120,13 @@ impl Keyspace {
             past: BTreeSet::new(),
             passed_ms: 0,
             undecided: BTreeSet::new(),
+            walks: Walks::default(),
             final_from: expiry::beginning_of(0),
             garbage: (0..width).map(|_| VecDeque::new()).collect(),
             floors: vec![Stamp::ZERO; databases * width],
             forgotten: vec![Stamp::ZERO; width],
             joined: vec![Stamp::ZERO; width],
-            trash: Vec::new(),
-            trash_due: Vec::new(),
+            trash: Trash::default(),
             databases,
             late: None,
         }
@@ -176,7 +179,7 @@ impl Keyspace {
         let index = self.table_index(key.slot);
         let scale = self.scale(db, key);
         // Split borrows instead of a clone of the realm: its count of owners is shared by all cores.
-        let Self { realm, dbs, slots, digests, .. } = self;
+        let Self { realm, dbs, slots, digests, trash, .. } = self;
         let realm: &Realm = realm;
         let table = &mut tables_of(dbs, *slots, db)[index];
         let Some(entry) = table.find_mut(key.hash, |entry| entry.key() == key.bytes) else {
@@ -199,7 +202,12 @@ impl Keyspace {
         let change = if apply_to_plain(realm, entry, stamp, op) {
             Change { changed: true, kept: true }
         } else {
-            change_entry(realm, entry, |state| state.apply(realm, stamp, op))
+            change_entry(realm, entry, |state| {
+                if matches!(op, Op::Clear { .. } | Op::Set { .. }) {
+                    trash.put_hash(trash::cut_off(realm, state, stamp));
+                }
+                state.apply(realm, stamp, op)
+            })
         };
         let after = if change.kept { tally_of(entry) } else { Tally::default() };
         digests.shift(db, index, weight, if change.kept { scale.of_entry(realm, entry) } else { 0 });
@@ -223,7 +231,13 @@ impl Keyspace {
             return false;
         }
         self.raise_joined(usize::from(key.slot.partition().0), other.newest(&realm));
-        self.update(db, key, |state| state.join(&realm, &other))
+        let mut waste = None;
+        let changed = self.update(db, key, |state| {
+            waste = trash::cut_off(&realm, state, other.clear);
+            state.join(&realm, &other)
+        });
+        self.trash.put_hash(waste);
+        changed
     }
 
     /// Changes a key's whole state; `change` says whether it did. For full merges and for collecting what is stable;

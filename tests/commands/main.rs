@@ -12,6 +12,7 @@ mod expire;
 mod flush;
 mod hash;
 mod hash_against_redis;
+mod huge;
 mod key;
 mod scan;
 mod string;

@@ -6,8 +6,9 @@ use smallvec::SmallVec;
 
 use super::ahead::Soon;
 use super::packing::{deadline_of, every_stamp_of, newest_of, tally_of};
-use super::{KeyRef, Keyspace, Packed};
+use super::{KeyRef, KeyState, Keyspace, Packed};
 use crate::base::ids::{Db, Slot};
+use crate::mem::entry::View;
 use crate::merge::stamp::Stamp;
 use crate::store::deadlines::{Due, SUSPECTS};
 
@@ -87,7 +88,7 @@ impl Keyspace {
             }
         };
         self.final_from = self.final_from.max(from);
-        (expired, first_due <= time_ms || looked >= budget)
+        (expired, first_due <= time_ms || looked >= budget || self.walks.take_under_way())
     }
 
     /// Deadlines before this Unix millisecond are final here: whatever they put an end to never counts again, and is
@@ -114,7 +115,7 @@ impl Keyspace {
         let due = Due { at, hash: key.hash, slot: key.slot, db };
         // What was final once stays so, also when members join.
         if self.past.contains(&due)
-            && (!self.undecided.contains(&due) && self.is_final(&due, self.final_ms(), &|_, _| true)
+            && (!self.undecided.contains(&due) && self.is_old(&due, self.final_ms())
                 || self.is_final(&due, horizon_ms, stable))
         {
             self.finish_due(&due);
@@ -156,12 +157,26 @@ impl Keyspace {
         self.due.judge(count, stale);
     }
 
-    // Everything in the key is stable, and older than what nobody will write before any more (`limit_ms`).
+    // Everything in the key is stable, and older than what nobody will write before any more (`limit_ms`). A large hash
+    // is looked at in slices: until that is done it is not.
     fn is_final(&self, due: &Due, limit_ms: u64, stable: &impl Fn(Slot, Stamp) -> bool) -> bool {
-        due.at < limit_ms
+        let is_stable = |stamp| stable(due.slot, stamp);
+        self.is_old(due, limit_ms)
             && self.entry_of(due).is_none_or(|entry| {
-                every_stamp_of(entry, &|stamp| stamp.hlc().wall_ms() < limit_ms && stable(due.slot, stamp))
+                every_stamp_of(entry, &is_stable)
+                    && match entry.view() {
+                        View::Rich(KeyState { hash: Some(hash), .. }) => {
+                            self.walks.every_stamp(&self.realm, *due, hash, &is_stable)
+                        }
+                        _ => true,
+                    }
             })
+    }
+
+    // Everything in the key was written before `limit_ms`, and its deadline is.
+    fn is_old(&self, due: &Due, limit_ms: u64) -> bool {
+        let is_old = |stamp: Stamp| stamp.hlc().wall_ms() < limit_ms;
+        due.at < limit_ms && self.entry_of(due).is_none_or(|entry| every_stamp_of(entry, &is_old))
     }
 
     fn finish_due(&mut self, due: &Due) {
@@ -174,10 +189,14 @@ impl Keyspace {
         let Some(entry) = self.find(due.db, &key) else { return };
         let newest = self.newest_of(entry);
         self.raise_forgotten(usize::from(due.slot.partition().0), newest);
+        let mut waste = None;
         self.update(due.db, &key, |state| {
+            waste = state.cut_off_finished(&realm);
             state.finish(&realm);
             true
         });
+        self.trash.put_hash(waste);
+        self.walks.forget(due);
     }
 
     // The key a deadline belongs to, if it still has that deadline.

@@ -3,13 +3,11 @@
 use std::sync::Arc;
 
 use super::packing::tally_of;
+use super::trash::cut_off;
 use super::{KeyRef, Keyspace, Table};
 use crate::base::ids::{Db, SLOTS_PER_PARTITION};
 use crate::merge::op::Op;
 use crate::merge::stamp::Stamp;
-
-/// Giving back a chunk of deadlines counts like giving back so many keys.
-const CHUNK_ENTRIES: usize = 16;
 
 impl Keyspace {
     /// Everything at or before `stamp` in one partition's database is gone, late arrivals too. `newest` is the latest
@@ -28,27 +26,31 @@ impl Keyspace {
         let range = local * SLOTS_PER_PARTITION..(local + 1) * SLOTS_PER_PARTITION;
         // What resets have observed of counters outlives a flush: then the keys are visited one by one.
         if realm.origins.newer(stamp, newest) && self.counts.counters(db, local) == 0 {
-            let before = self.trash.len();
+            let mut had_any = false;
             for (at, table) in range.clone().zip(&mut tables[range]) {
                 if !table.is_empty() {
-                    self.trash.push(std::mem::take(table));
+                    had_any = true;
+                    self.trash.put_table(table.drain());
                     self.digests.set(db, at, 0);
                 }
             }
             self.counts.reset(db, local);
             if self.counts.due() == 0 && !self.due.is_empty() {
-                self.trash_due.push(self.due.take());
+                self.trash.put_deadlines(self.due.take());
             }
-            return self.trash.len() > before;
+            return had_any;
         }
         let keys: Vec<Box<[u8]>> =
             tables[range].iter().flat_map(|table| table.iter().map(|entry| Box::from(entry.key()))).collect();
         for key in &keys {
             let key = KeyRef::new(&realm, key);
+            let mut waste = None;
             self.update(db, &key, |state| {
+                waste = cut_off(&realm, state, stamp);
                 state.flush(&realm, stamp);
                 true
             });
+            self.trash.put_hash(waste);
         }
         !keys.is_empty()
     }
@@ -58,22 +60,14 @@ impl Keyspace {
         self.floors[usize::from(db.0) * self.forgotten.len() + partition - self.first_partition]
     }
 
-    /// Frees tables cut off by a flush, about `budget` entries of them. Returns whether any are left.
+    /// Frees about `budget` keys and fields that were cut off whole. Returns whether any are left.
     pub fn free_trash(&mut self, budget: usize) -> bool {
-        let mut freed = 0;
-        while freed < budget {
-            if let Some(table) = self.trash.pop() {
-                freed += table.len().max(1);
-            } else if let Some(due) = self.trash_due.last_mut() {
-                freed += CHUNK_ENTRIES;
-                if !due.free_some() {
-                    self.trash_due.pop();
-                }
-            } else {
-                return false;
-            }
-        }
-        !self.trash.is_empty() || !self.trash_due.is_empty()
+        self.trash.free(budget)
+    }
+
+    /// Keys and fields that were cut off whole and are not freed yet.
+    pub fn trash_len(&self) -> usize {
+        self.trash.len()
     }
 
     /// The keys of a partition that may hold counts, for a flush that has to say what it has observed of them.

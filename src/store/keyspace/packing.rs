@@ -176,6 +176,7 @@ fn pack_into(entry: &mut Packed, state: KeyState) -> bool {
     true
 }
 
+/// Whether every stamp of a key holds; of the fields of a hash only the newest is asked for.
 pub(super) fn every_stamp_of(entry: &Packed, holds: &impl Fn(Stamp) -> bool) -> bool {
     let holds = |stamp: Stamp| stamp.is_zero() || holds(stamp);
     match entry.view() {
@@ -183,20 +184,11 @@ pub(super) fn every_stamp_of(entry: &Packed, holds: &impl Fn(Stamp) -> bool) -> 
             holds(Stamp::from_raw(stamp)) && deadline.is_none_or(|(stamp, _)| holds(Stamp::from_raw(stamp)))
         }
         View::Tombstone { stamp } => holds(Stamp::from_raw(stamp)),
-        View::Rich(state) => every_stamp(state, &holds),
+        View::Rich(state) => {
+            holds(state.clear)
+                && state.deadline.is_none_or(|deadline| holds(deadline.stamp))
+                && state.string.every_stamp(&holds)
+                && state.hash.as_ref().is_none_or(|hash| holds(hash.newest()))
+        }
     }
-}
-
-fn every_stamp(state: &KeyState, stable: &impl Fn(Stamp) -> bool) -> bool {
-    let cell_is = |cell: &crate::merge::cell::Cell| {
-        stable(cell.stamp)
-            && cell.slots.iter().all(|slot| stable(slot.dot()))
-            && cell.observed.iter().all(|seen| stable(seen.by) && stable(seen.slot.dot()))
-    };
-    stable(state.clear)
-        && state.deadline.is_none_or(|deadline| stable(deadline.stamp))
-        && cell_is(&state.string)
-        // The newest first: while it is not stable, the walk is spared.
-        && state.hash.as_ref().is_none_or(|hash| stable(hash.newest()))
-        && state.hash.as_ref().is_none_or(|hash| hash.iter().all(|field| cell_is(&crate::merge::hash::unpack(field))))
 }
