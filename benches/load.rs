@@ -8,6 +8,8 @@
 //! Without `--port` (as `cargo bench` and `cargo test --bench` call it) it loads a toy server in this process for a
 //! moment, so that it stays alive.
 
+#![allow(clippy::print_stdout, reason = "its output is its purpose")]
+
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
