@@ -23,6 +23,12 @@ pub(super) struct Foresight {
 }
 
 impl Foresight {
+    /// The bytes that were shown may go now, and others come to lie in their place: nothing is known any more.
+    pub(super) fn forget(&mut self) {
+        self.soon.clear();
+        (self.used, self.is_fetched) = (0, false);
+    }
+
     /// There is room for no more.
     pub(super) fn is_full(&self) -> bool {
         self.soon.len() >= SOON_MAX && !self.is_fetched

@@ -520,6 +520,8 @@ impl Core for Worker {
             }
             ran = end;
         }
+        // Replies let kept input run, which may lie where an earlier batch lay.
+        self.foresight.forget();
         for done in &batch.dones {
             let reply = &batch.arena[done.start as usize..(done.start + done.len) as usize];
             self.done(done.ticket, reply, now);
@@ -569,6 +571,7 @@ impl Core for Worker {
     }
 
     fn take_dirty(&mut self, into: &mut Vec<ConnId>) {
+        self.foresight.forget();
         // The end of a round: what its writes left in the backlog goes to the readers in one block each.
         if !self.peers_are_idle() {
             self.pump_feeds();
