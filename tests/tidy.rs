@@ -50,9 +50,8 @@ const BANNED: &[(&str, &str)] = &[
 const LINES_MAX: usize = 700;
 
 /// Files that may be longer, and why.
-const LONG: &[(&str, &str)] = &[
-    ("src/mem/entry.rs", "one packed layout: every accessor reads the same few header bits"),
-];
+const LONG: &[(&str, &str)] =
+    &[("src/mem/entry.rs", "one packed layout: every accessor reads the same few header bits")];
 
 /// Where `unsafe` may stand.
 const UNSAFE: &[&str] = &["src/mem/", "src/runtime/", "src/main.rs", "src/base/text_tests.rs"];
