@@ -32,7 +32,9 @@ impl Worker {
     /// Runs what a session has sent, `bytes` being the newest of it, and gives the session back.
     pub(super) fn run_input(&mut self, mut session: Box<Session>, bytes: &[u8], now: Now) {
         if session.input.is_empty() && session.blocked.is_none() {
+            self.foresight.is_live = true;
             let used = self.run_commands(&mut session, bytes, now);
+            self.foresight.is_live = false;
             session.input.extend_from_slice(&bytes[used..]);
         } else {
             session.input.extend_from_slice(bytes);

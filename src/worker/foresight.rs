@@ -18,6 +18,9 @@ pub(super) struct Foresight {
     used: usize,
     /// All were fetched: what is noted next begins anew.
     is_fetched: bool,
+    /// Bytes run that came as they were shown. Those of other cores' batches, and input that was kept, may lie where
+    /// something else lay when it was noted.
+    pub(super) is_live: bool,
     /// The key of the command that runs now.
     pub(super) current: Option<Soon>,
 }
@@ -84,7 +87,7 @@ impl Worker {
     /// before it brings it, and brings it unchanged: so what lies where a noted key lay is that key.
     #[inline]
     pub(super) fn foreseen_key(&mut self, argument: &[u8]) -> Option<Soon> {
-        let Foresight { soon, used, .. } = &mut self.foresight;
+        let Foresight { soon, used, is_live: true, .. } = &mut self.foresight else { return None };
         let next = soon.get(*used..)?.iter().take(LOOKED_AT).position(|soon| soon.is_of(argument))?;
         *used += next + 1;
         Some(soon[*used - 1])
