@@ -10,6 +10,9 @@ use crate::net::End;
 use crate::workload::{self, Command, Expected};
 use crate::world::{Input, World, endpoint};
 
+/// How long a reply may take in a run without faults, microseconds.
+const PATIENCE_US: u64 = 60_000;
+
 /// See the file's head.
 pub struct Client {
     pub node: usize,
@@ -127,6 +130,10 @@ impl World {
             && !workload::is_usual(text)
         {
             self.breaks(|| format!("client {at} of node {node}: {} => {text}", line(args)));
+        }
+        // Where nothing goes wrong nothing waits for a timer.
+        if self.plan.is_calm && self.now_us - sent.at_us > PATIENCE_US {
+            self.breaks(|| format!("client {at} of node {node}: answered late: {}", line(args)));
         }
         let waited_s = (self.now_us - sent.at_us) / 1_000_000;
         if waited_s > 30 {

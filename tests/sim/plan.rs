@@ -22,6 +22,8 @@ pub struct Plan {
     pub heal_us: u64,
     /// What keys there are, for the table of a replay.
     pub title: String,
+    /// Nothing goes wrong.
+    pub is_calm: bool,
 }
 
 #[derive(Clone)]
@@ -191,7 +193,7 @@ impl Plan {
         let mut steps = swarm.steps;
         steps.sort_by_key(|step| step.at_us);
         let title = format!("{n} nodes, {topology:?}, {title}");
-        Self { seed, nodes, edges, clients, limits, steps, heal_us: end_us, title }
+        Self { seed, nodes, edges, clients, limits, steps, heal_us: end_us, title, is_calm }
     }
 
     /// Whether clients empty databases.
