@@ -19,9 +19,9 @@ target=$(realpath "$(target_dir)")
 copy=$target/mutants
 title "Breaking a copy of the code"
 python3 scripts/mutants.py "$copy"
-step "Building it" env CARGO_TARGET_DIR="$target" RUSTFLAGS="-Awarnings" \
+step "Building it" env CARGO_TARGET_DIR="$target" \
     cargo test --manifest-path "$copy/Cargo.toml" --profile sim --test sim --no-run --quiet
-program=$(CARGO_TARGET_DIR="$target" RUSTFLAGS="-Awarnings" cargo test --manifest-path "$copy/Cargo.toml" \
+program=$(CARGO_TARGET_DIR="$target" cargo test --manifest-path "$copy/Cargo.toml" \
     --profile sim --test sim --no-run 2>&1 | sed -n 's/.*Executable.*(\(.*\))$/\1/p')
 [ -x "$program" ] || fail "no simulator was built"
 

@@ -11,8 +11,10 @@ pub type Entry = (u16, u8, Hlc);
 /// What a member has applied.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Row {
-    /// The member.
-    pub node: Uuid,
+    /// The member, and which run of it says so: a node that has lost data says less than its last run had.
+    pub of: OriginId,
+    /// It has masters configured that it has not met yet.
+    pub has_strangers: bool,
     /// Its later writes carry readings above this one.
     pub promise: Hlc,
     /// Deadlines before this Unix millisecond are final there (`Keyspace::final_ms`).
@@ -55,7 +57,8 @@ pub fn take_origins(mut input: &[u8]) -> Option<Vec<OriginId>> {
 
 /// Appends a row.
 pub fn put_row(out: &mut Vec<u8>, row: &Row) {
-    out.extend_from_slice(&row.node.0);
+    put_origin(out, row.of);
+    out.push(u8::from(row.has_strangers));
     put_varint(out, row.promise.0);
     put_varint(out, row.final_ms);
     for (origin, partition, hlc) in &row.entries {
@@ -67,7 +70,9 @@ pub fn put_row(out: &mut Vec<u8>, row: &Row) {
 
 /// Reads what [`put_row`] wrote.
 pub fn take_row(mut input: &[u8]) -> Option<Row> {
-    let node = take_uuid(&mut input)?;
+    let of = take_origin(&mut input)?;
+    let (&has_strangers, rest) = input.split_first()?;
+    input = rest;
     let promise = Hlc(take_varint(&mut input)?);
     let final_ms = take_varint(&mut input)?;
     let mut entries = Vec::new();
@@ -77,7 +82,7 @@ pub fn take_row(mut input: &[u8]) -> Option<Row> {
         input = rest;
         entries.push((origin, partition, Hlc(take_varint(&mut input)?)));
     }
-    Some(Row { node, promise, final_ms, entries })
+    Some(Row { of, has_strangers: has_strangers != 0, promise, final_ms, entries })
 }
 
 /// Appends node ids.

@@ -20,6 +20,21 @@ pub struct PeerId {
 /// One number of a version vector inside this node.
 pub type Entry = (OriginIdx, u8, Hlc);
 
+/// What a member says of itself.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Report {
+    /// Which run of which node.
+    pub of: OriginId,
+    /// What grew; its own origins first.
+    pub entries: Vec<Entry>,
+    /// Its later writes carry readings above this one.
+    pub promise: Hlc,
+    /// Deadlines before this Unix millisecond are final there.
+    pub final_ms: u64,
+    /// It has masters configured that it has not met yet: somebody may hold what others have deleted.
+    pub has_strangers: bool,
+}
+
 /// See the file's head.
 pub enum PeerMessage {
     /// A shard to all cores: what it has applied since it last said so, and a reading below all its later stamps.
@@ -40,14 +55,8 @@ pub enum PeerMessage {
     },
     /// A core to all cores: what a member has applied, heard on a connection here.
     Heard {
-        /// The member.
-        node: Uuid,
-        /// What grew; its own origins first.
-        entries: Arc<[Entry]>,
-        /// Its promise.
-        promise: Hlc,
-        /// Deadlines before this Unix millisecond are final there.
-        final_ms: u64,
+        /// What it says.
+        report: Arc<Report>,
         /// The feed whose reader said it of itself.
         feed: Option<PeerId>,
     },

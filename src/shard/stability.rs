@@ -1,8 +1,9 @@
 //! What every member is known to have applied, for the partitions of one shard.
 //!
 //! A write is stable when every member has acknowledged it; then no write that has not seen it can still arrive, and
-//! memories of deletes can go. A member's acknowledgement counts only once we have applied that member's own writes
-//! up to it: what it wrote before it acknowledged must have reached us first.
+//! memories of deletes can go. A member's acknowledgement counts only once we have applied everything that member had
+//! applied by then: what it had written before it acknowledged must have reached us first, and so must what it has of a
+//! run of a node that is over, which nobody else may answer for.
 //!
 //! What is remembered for members that are away is bounded ([`Stability::tend`]): beyond the bound the one that has been
 //! away longest is let go. Nothing waits for it until it speaks again; then it is behind what was forgotten meanwhile
@@ -11,7 +12,7 @@
 use std::collections::VecDeque;
 
 use crate::base::ids::Uuid;
-use crate::merge::origins::{OriginIdx, Origins};
+use crate::merge::origins::{OriginId, OriginIdx};
 use crate::merge::stamp::{Hlc, Stamp};
 use crate::merge::version::Versions;
 use crate::shard::standing::{Standing, Standings};
@@ -28,9 +29,13 @@ pub struct Stability {
 
 struct Member {
     node: Uuid,
+    /// Which run of it the rest is of; 0: none known yet.
+    start: u64,
+    /// It has masters configured that it has not met yet: they may hold what was deleted here.
+    has_strangers: bool,
     /// What it acknowledged and we may act on.
     acked: Versions,
-    /// What it acknowledged beyond that, in the order it said so: waiting for its own writes to arrive.
+    /// What it acknowledged beyond that, in the order it said so: waiting for what it had applied to arrive.
     waiting: VecDeque<Waiting>,
     /// Every later write of this member carries a reading above this one.
     promised: Hlc,
@@ -66,18 +71,26 @@ impl Stability {
     /// Adds a member, which has acknowledged nothing yet. Known members stay as they are, forgotten ones forgotten.
     pub fn add(&mut self, node: Uuid) {
         if !self.standings.of(node).forgotten && !self.members.iter().any(|member| member.node == node) {
-            let acked = Versions::new(self.first, self.end);
-            self.members.push(Member {
-                node,
-                acked,
-                waiting: VecDeque::new(),
-                promised: Hlc::ZERO,
-                promise_waiting: Hlc::ZERO,
-                final_ms: 0,
-                spoke: false,
-                heard_ms: 0,
-                let_go: false,
-            });
+            self.members.push(Member::new(node, 0, self.first, self.end));
+        }
+    }
+
+    /// A member says something as this run of it. What an earlier run had acknowledged and promised is void: a node
+    /// that starts again may have lost data. What waited for an earlier run's writes would wait for ever where they are
+    /// lost.
+    pub fn begin(&mut self, run: OriginId) {
+        let (first, end) = (self.first, self.end);
+        if let Some(member) = self.members.iter_mut().find(|member| member.node == run.node)
+            && member.start < run.incarnation
+        {
+            *member = Member::new(run.node, run.incarnation, first, end);
+        }
+    }
+
+    /// Whether a member has masters configured that it has not met yet.
+    pub fn set_strangers(&mut self, node: Uuid, has_strangers: bool) {
+        if let Some(member) = self.members.iter_mut().find(|member| member.node == node) {
+            member.has_strangers = has_strangers;
         }
     }
 
@@ -103,19 +116,12 @@ impl Stability {
     }
 
     /// A member says what it had applied in one partition at one moment, of every origin, its own writes included.
-    /// `own`: what we have applied. Counts once we have the writes the member had made by then, since they may not
+    /// `own`: what we have applied. Counts once we have applied all of that, since the member's own writes may not
     /// have seen what it had not applied. Later acknowledgements never overtake earlier ones.
-    pub fn acknowledge(
-        &mut self,
-        origins: &Origins,
-        own: &Versions,
-        node: Uuid,
-        partition: usize,
-        acked: &[(OriginIdx, Hlc)],
-    ) {
+    pub fn acknowledge(&mut self, own: &Versions, node: Uuid, partition: usize, acked: &[(OriginIdx, Hlc)]) {
         let Some(member) = self.members.iter_mut().find(|member| member.node == node) else { return };
         let is_waiting = member.waiting.iter().any(|waiting| waiting.partition == partition);
-        if !is_waiting && member.has_arrived(origins, own, partition, acked) {
+        if !is_waiting && Member::has_arrived(own, partition, acked) {
             return member.count(partition, acked);
         }
         if member.waiting.len() >= WAITING_MAX
@@ -134,13 +140,13 @@ impl Stability {
     }
 
     /// Counts acknowledgements whose member's own writes have arrived meanwhile. Called when `own` has grown.
-    pub fn settle(&mut self, origins: &Origins, own: &Versions) {
+    pub fn settle(&mut self, own: &Versions) {
         for member in self.members.iter_mut().filter(|member| !member.waiting.is_empty()) {
             let mut blocked: Vec<usize> = Vec::new();
             for _ in 0..member.waiting.len() {
                 let Some(waiting) = member.waiting.pop_front() else { break };
                 let partition = waiting.partition;
-                if !blocked.contains(&partition) && member.has_arrived(origins, own, partition, &waiting.acked) {
+                if !blocked.contains(&partition) && Member::has_arrived(own, partition, &waiting.acked) {
                     member.count(partition, &waiting.acked);
                     continue;
                 }
@@ -196,7 +202,8 @@ impl Stability {
 
     /// Whether every member has acknowledged a write. Stamps of zero were never written.
     pub fn is_stable(&self, partition: usize, stamp: Stamp) -> bool {
-        stamp.is_zero() || self.unknown == 0 && self.awaited().all(|member| member.acked.covers(partition, stamp))
+        let is_acked = |member: &Member| !member.has_strangers && member.acked.covers(partition, stamp);
+        stamp.is_zero() || self.unknown == 0 && self.awaited().all(is_acked)
     }
 
     /// So many configured masters have not said yet who they are: while there are any, nothing is stable. Nor is
@@ -226,9 +233,25 @@ impl Stability {
 }
 
 impl Member {
-    fn has_arrived(&self, origins: &Origins, own: &Versions, partition: usize, acked: &[(OriginIdx, Hlc)]) -> bool {
-        let mut its_own = acked.iter().filter(|(origin, _)| origins.id(*origin).node == self.node);
-        its_own.all(|&(origin, hlc)| own.get(origin, partition) >= hlc)
+    fn new(node: Uuid, start: u64, first: usize, end: usize) -> Self {
+        Self {
+            node,
+            start,
+            has_strangers: false,
+            acked: Versions::new(first, end),
+            waiting: VecDeque::new(),
+            promised: Hlc::ZERO,
+            promise_waiting: Hlc::ZERO,
+            final_ms: 0,
+            spoke: false,
+            heard_ms: 0,
+            let_go: false,
+        }
+    }
+
+    // Not only what it wrote itself: writes of a run that is over come from whoever still has them.
+    fn has_arrived(own: &Versions, partition: usize, acked: &[(OriginIdx, Hlc)]) -> bool {
+        acked.iter().all(|&(origin, hlc)| own.get(origin, partition) >= hlc)
     }
 
     fn count(&mut self, partition: usize, acked: &[(OriginIdx, Hlc)]) {

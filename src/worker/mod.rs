@@ -159,7 +159,7 @@ impl Worker {
         let cores = usize::from(settings.shard.map.count());
         let hasher = || ahash::RandomState::with_seeds(1, 2, 3, 4);
         let (first, end) = settings.shard.map.range(settings.shard.id);
-        let own = settings.node.realm.origins.own().node;
+        let own = settings.node.realm.origins.own();
         let mut worker = Self {
             id: settings.shard.id,
             shard: Shard::new(Arc::clone(&settings.node.realm), &settings.shard),

@@ -208,8 +208,7 @@ impl Mesh {
             }
         }
         let shard = &mut self.nodes[to].shard;
-        let realm = Arc::clone(shard.realm());
-        shard.stability.settle(&realm.origins, &shard.versions);
+        shard.stability.settle(&shard.versions);
         true
     }
 
@@ -257,8 +256,7 @@ impl Mesh {
             }
         }
         let shard = &mut self.nodes[to].shard;
-        let realm = Arc::clone(shard.realm());
-        shard.stability.settle(&realm.origins, &shard.versions);
+        shard.stability.settle(&shard.versions);
     }
 
     fn hear_whole(&mut self, from: usize, to: usize, mut blocks: &[u8]) {
@@ -306,7 +304,6 @@ impl Mesh {
 
     fn hear_acks(&mut self, to: usize, beat: &Beat, early: bool) {
         let node = &mut self.nodes[to];
-        let realm = Arc::clone(node.shard.realm());
         for (partition, column) in &beat.columns {
             let acked: Vec<_> = column
                 .iter()
@@ -314,7 +311,7 @@ impl Mesh {
                 .map(|&(origin, hlc)| (node.indices[origin], hlc))
                 .collect();
             let uuid = identity(beat.node).node;
-            node.shard.stability.acknowledge(&realm.origins, &node.shard.versions, uuid, *partition, &acked);
+            node.shard.stability.acknowledge(&node.shard.versions, uuid, *partition, &acked);
         }
     }
 

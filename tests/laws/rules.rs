@@ -7,7 +7,7 @@ use tutti::merge::cell::{Cell, Observed};
 use tutti::merge::hlc::Clock;
 use tutti::merge::key::{KeyState, Type};
 use tutti::merge::op::{Observations, Op, SetDeadline};
-use tutti::merge::origins::OriginIdx;
+use tutti::merge::origins::{OriginId, OriginIdx};
 use tutti::merge::stamp::{Hlc, Stamp};
 use tutti::merge::total::Total;
 use tutti::merge::version::Versions;
@@ -531,30 +531,55 @@ fn a_collected_delete_is_not_undone_by_a_slower_clock() {
 }
 
 #[test]
-fn an_acknowledgement_counts_only_once_its_members_own_writes_have_arrived() {
-    let realm = realm();
+fn an_acknowledgement_counts_only_once_what_its_member_had_applied_has_arrived() {
     let node = Uuid([8; 16]);
     let (member, other) = (OriginIdx(1), OriginIdx(2));
-    assert_eq!(realm.origins.id(member).node, node);
     let mut own = Versions::new(0, 2);
     let mut stability = Stability::new(0, 2);
     stability.add(node);
+    (0..2).for_each(|partition| _ = own.raise(other, partition, Hlc(50)));
     let write = Stamp::new(Hlc(50), other);
     // The other origin's entry comes first: the order within an acknowledgement says nothing.
-    stability.acknowledge(&realm.origins, &own, node, 0, &[(other, Hlc(50)), (member, Hlc(48))]);
+    stability.acknowledge(&own, node, 0, &[(other, Hlc(50)), (member, Hlc(48))]);
     assert!(!stability.is_stable(0, write));
     // What it says of another partition does not wait.
-    stability.acknowledge(&realm.origins, &own, node, 1, &[(other, Hlc(50))]);
+    stability.acknowledge(&own, node, 1, &[(other, Hlc(50))]);
     assert!(stability.is_stable(1, write));
-    // Nor does the first wait for what the member wrote after it.
-    stability.acknowledge(&realm.origins, &own, node, 0, &[(other, Hlc(60)), (member, Hlc(59))]);
+    // Nor does the first wait for what the member wrote or heard after it.
+    stability.acknowledge(&own, node, 0, &[(other, Hlc(60)), (member, Hlc(59))]);
     own.raise(member, 0, Hlc(48));
-    stability.settle(&realm.origins, &own);
+    stability.settle(&own);
     assert!(stability.is_stable(0, write));
-    assert!(!stability.is_stable(0, Stamp::new(Hlc(60), other)));
     own.raise(member, 0, Hlc(59));
-    stability.settle(&realm.origins, &own);
+    stability.settle(&own);
+    assert!(!stability.is_stable(0, Stamp::new(Hlc(60), other)));
+    own.raise(other, 0, Hlc(60));
+    stability.settle(&own);
     assert!(stability.is_stable(0, Stamp::new(Hlc(60), other)));
+}
+
+#[test]
+fn a_member_that_starts_again_has_acknowledged_nothing() {
+    let (node, other) = (Uuid([8; 16]), OriginIdx(2));
+    let mut own = Versions::new(0, 1);
+    own.raise(other, 0, Hlc(50));
+    let mut stability = Stability::new(0, 1);
+    stability.add(node);
+    stability.begin(OriginId { node, incarnation: 5 });
+    stability.acknowledge(&own, node, 0, &[(other, Hlc(50))]);
+    // These wait for a write that dies with its run.
+    stability.acknowledge(&own, node, 0, &[(OriginIdx(1), Hlc(70))]);
+    stability.promise(node, Hlc(70));
+    assert!(stability.is_stable(0, Stamp::new(Hlc(50), other)));
+    stability.begin(OriginId { node, incarnation: 6 });
+    assert!(!stability.is_stable(0, Stamp::new(Hlc(50), other)));
+    stability.acknowledge(&own, node, 0, &[(other, Hlc(50))]);
+    stability.promise(node, Hlc(60));
+    assert!(stability.is_stable(0, Stamp::new(Hlc(50), other)));
+    assert_eq!(stability.horizon_ms(Hlc(90)), Hlc(60).wall_ms());
+    // Whom it has not met may hold what was deleted here.
+    stability.set_strangers(node, true);
+    assert!(!stability.is_stable(0, Stamp::new(Hlc(50), other)));
 }
 
 #[test]

@@ -265,5 +265,7 @@ impl World {
         for (follower, master) in self.plan.edges.clone() {
             self.follow(follower, master);
         }
+        // Whose node's machine went away has waited long enough.
+        (0..self.clients.len()).for_each(|client| self.client_reconnects(client));
     }
 }

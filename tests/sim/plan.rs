@@ -138,8 +138,6 @@ pub enum Fault {
 
 /// Which faults a run has. Drawn per run (swarm): what is off leaves room for what is on.
 struct Swarm {
-    /// Nodes may come back without what they had.
-    loses: bool,
     rng: Rng,
     nodes: usize,
     end_us: u64,
@@ -150,7 +148,6 @@ struct Swarm {
 impl Plan {
     /// Everything about a run from its number.
     pub fn of(seed: u64) -> Self {
-        let loses = std::env::var("SIM_LOSSES").is_ok();
         let mut rng = Rng::new(seed.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ 0x7a11);
         let n = 2 + rng.below(4) as usize;
         let topology = TOPOLOGIES[(seed % 5) as usize];
@@ -158,7 +155,7 @@ impl Plan {
         let is_calm = rng.chance(6);
         let has = |rng: &mut Rng, one_in: u64| !is_calm && rng.chance(one_in);
         let drifts = has(&mut rng, 3);
-        let late = (has(&mut rng, 6) && n > 2 && loses).then(|| rng.below(n as u64) as usize);
+        let late = (has(&mut rng, 6) && n > 2).then(|| rng.below(n as u64) as usize);
         let nodes = (0..n)
             .map(|at| NodePlan {
                 cores: 1 + rng.below(3) as usize,
@@ -181,7 +178,7 @@ impl Plan {
         let end_us = (1 + rng.below(7)) * 1_000_000;
         let clients: Vec<usize> = (0..n + rng.below(4) as usize).map(|at| at % n).collect();
         let mut swarm =
-            Swarm { loses, rng: Rng::new(rng.next_u64()), nodes: n, end_us, edges: edges.clone(), steps: Vec::new() };
+            Swarm { rng: Rng::new(rng.next_u64()), nodes: n, end_us, edges: edges.clone(), steps: Vec::new() };
         if let Some(node) = late {
             let at_us = end_us / 4 + swarm.rng.below(end_us / 2);
             swarm.fault(at_us, Fault::Start { node, cores: nodes[node].cores });
@@ -316,7 +313,7 @@ impl Swarm {
                 let save_us = self.rng.below(at_us + 1);
                 self.fault(save_us, Fault::Save { node });
             }
-            match self.rng.chance(4) || !self.loses {
+            match self.rng.chance(4) {
                 true => self.fault(at_us, Fault::Terminate { node }),
                 false => {
                     let machine = self.rng.chance(3);

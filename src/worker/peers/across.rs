@@ -3,12 +3,12 @@
 use super::super::Worker;
 use super::super::batch::Message;
 use super::*;
-use crate::base::ids::{ShardId, Uuid};
+use crate::base::ids::ShardId;
 use crate::base::time::Now;
 use crate::merge::origins::OriginIdx;
 use crate::merge::stamp::Hlc;
 use crate::merge::version::Versions;
-use crate::peer::mesh::{Entry, PeerId, PeerMessage};
+use crate::peer::mesh::{PeerId, PeerMessage, Report};
 use crate::shard::feed::Feed;
 use std::collections::BTreeMap;
 
@@ -24,9 +24,7 @@ impl Worker {
                 }
             }
             PeerMessage::Acknowledge { link } => self.publish(Some(link), now),
-            PeerMessage::Heard { node, entries, promise, final_ms, feed } => {
-                self.heard(node, &entries, promise, final_ms, feed);
-            }
+            PeerMessage::Heard { report, feed } => self.heard(&report, feed),
             PeerMessage::Members(nodes) => {
                 let own = self.node.realm.origins.own().node;
                 nodes.iter().filter(|node| **node != own).for_each(|&node| self.shard.stability.add(node));
@@ -121,11 +119,16 @@ impl Worker {
         }
     }
 
-    pub(super) fn heard(&mut self, node: Uuid, entries: &[Entry], promise: Hlc, final_ms: u64, feed: Option<PeerId>) {
-        self.peers.roster.heard(node, entries, promise, final_ms);
+    pub(super) fn heard(&mut self, report: &Report, feed: Option<PeerId>) {
+        let Report { of, entries, promise, final_ms, has_strangers } = report;
+        if !self.peers.roster.heard(report) {
+            return;
+        }
+        let node = of.node;
+        self.shard.stability.begin(*of);
+        self.shard.stability.set_strangers(node, *has_strangers);
         self.waits.note_heard();
         let (first, end) = self.shard.keys.partitions();
-        let origins = &self.node.realm.origins;
         let mine = |partition: u8| (first..end).contains(&usize::from(partition));
         let mut by_partition: BTreeMap<u8, Vec<(OriginIdx, Hlc)>> = BTreeMap::new();
         for &(origin, partition, hlc) in entries.iter().filter(|entry| mine(entry.1)) {
@@ -133,10 +136,10 @@ impl Worker {
         }
         for (partition, acked) in by_partition {
             let partition = usize::from(partition);
-            self.shard.stability.acknowledge(origins, &self.shard.versions, node, partition, &acked);
+            self.shard.stability.acknowledge(&self.shard.versions, node, partition, &acked);
         }
-        self.shard.stability.promise(node, promise);
-        self.shard.stability.finalise(node, final_ms);
+        self.shard.stability.promise(node, *promise);
+        self.shard.stability.finalise(node, *final_ms);
         if let Some(served) = feed.and_then(|feed| self.peers.feeds.iter_mut().find(|served| served.id == feed)) {
             for &(origin, partition, hlc) in entries.iter().filter(|entry| mine(entry.1)) {
                 served.feed.acknowledged(origin, usize::from(partition), hlc);
@@ -145,6 +148,6 @@ impl Worker {
     }
 
     pub(super) fn settle_stability(&mut self) {
-        self.shard.stability.settle(&self.node.realm.origins, &self.shard.versions);
+        self.shard.stability.settle(&self.shard.versions);
     }
 }

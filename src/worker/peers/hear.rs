@@ -8,7 +8,7 @@ use crate::base::time::Now;
 use crate::merge::op::take_varint;
 use crate::merge::origins::OriginIdx;
 use crate::peer::codec;
-use crate::peer::mesh::{Entry, From, PeerId, PeerMessage};
+use crate::peer::mesh::{Entry, From, PeerId, PeerMessage, Report};
 use crate::peer::offset::Change;
 use crate::resp::value::try_decode;
 use crate::shard::block::{self, Front, Kind};
@@ -302,7 +302,7 @@ impl Worker {
             .iter()
             .map(|&(origin, partition, hlc)| Some((*conn.dictionary.get(usize::from(origin))?, partition, hlc)))
             .collect::<Option<_>>()?;
-        let of_itself = row.node == conn.origin.node;
+        let of_itself = row.of == conn.origin;
         if of_itself {
             conn.promise = row.promise;
             if !conn.is_link && !conn.started {
@@ -310,9 +310,9 @@ impl Worker {
             }
         }
         let feed = (of_itself && !conn.is_link && conn.started).then_some(id);
-        let (node, promise, final_ms, entries): (_, _, _, Arc<[Entry]>) =
-            (row.node, row.promise, row.final_ms, entries.into());
-        self.broadcast(|| PeerMessage::Heard { node, entries: Arc::clone(&entries), promise, final_ms, feed });
+        let codec::Row { of, has_strangers, promise, final_ms, .. } = *row;
+        let report = Arc::new(Report { of, entries, promise, final_ms, has_strangers });
+        self.broadcast(|| PeerMessage::Heard { report: Arc::clone(&report), feed });
         Some(())
     }
 

@@ -139,7 +139,7 @@ struct ShardFeed {
 }
 
 impl Peers {
-    pub(super) fn new(own: Uuid, shards: usize, first: usize, end: usize) -> Self {
+    pub(super) fn new(own: OriginId, shards: usize, first: usize, end: usize) -> Self {
         Self {
             targets: Vec::new(),
             conns: BTreeMap::new(),
@@ -210,6 +210,7 @@ impl Worker {
         // Beyond the limit nothing is remembered for who was never met.
         let (bytes, limit) = (self.remembered_bytes(), self.remembered_bytes_max());
         let unknown = if bytes < limit { unknown } else { 0 };
+        self.peers.roster.set_strangers(unknown > 0);
         self.shard.stability.set_unknown(unknown, self.config.multi_master && bytes < limit);
     }
 

@@ -91,7 +91,13 @@ impl Worker {
         let said = conn.said.entry(row.node).or_insert_with(|| Row::new(row.node));
         let Some(entries) = row.news(&self.node.realm.origins, said, always) else { return };
         let entries = entries.into_iter().map(|(origin, partition, hlc)| (origin.0, partition, hlc)).collect();
-        let row = codec::Row { node: row.node, promise: row.promise, final_ms: row.final_ms, entries };
+        let row = codec::Row {
+            of: OriginId { node: row.node, incarnation: row.start },
+            has_strangers: row.has_strangers,
+            promise: row.promise,
+            final_ms: row.final_ms,
+            entries,
+        };
         block::put(out, Kind::Versions, |out| codec::put_row(out, &row));
     }
 
