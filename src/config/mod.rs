@@ -55,6 +55,8 @@ pub struct Config {
     pub databases: u16,
     /// Leave the terminal and run in the background.
     pub daemonize: bool,
+    /// Whether the kernel is asked to give no huge pages.
+    pub disable_thp: bool,
     /// Which supervisor is told that the server is ready.
     pub supervised: Supervised,
     /// File that holds our process id while we run; empty for none.
@@ -213,6 +215,7 @@ impl Default for Config {
             server_thread_affinity: true,
             databases: 16,
             daemonize: false,
+            disable_thp: true,
             supervised: Supervised::No,
             pidfile: String::new(),
             loglevel: LogLevel::Notice,

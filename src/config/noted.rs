@@ -182,7 +182,6 @@ pub(super) static NOTED: &[Opt] = &[
     noted("client-default-resp", AtStart, Number, "2", "every connection starts with RESP2; use HELLO 3"),
     noted("crash-log-enabled", Anytime, Bool, "yes", CRASH),
     noted("crash-memcheck-enabled", Anytime, Bool, "yes", CRASH),
-    noted("disable-thp", AtStart, Bool, "yes", "huge pages are left as the system has them"),
     noted("enable-module-command", AtStart, Text, "no", MODULES),
     noted("enable-motd", AtStart, Bool, "yes", "no message is fetched from anywhere"),
     noted("ignore-warnings", Anytime, Text, "", "no warning stops the server"),

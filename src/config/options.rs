@@ -153,6 +153,7 @@ const THREADS: &[Opt] = &[
 const PROCESS: &[Opt] = &[
     row!("include", AtStart, "read another file here; '*' and '?' may name several", Value::Include),
     number!("databases", AtStart, databases, 1, U16_MAX, "number of databases SELECT knows"),
+    flag!("disable-thp", AtStart, disable_thp, "keep the kernel from giving the server huge pages"),
     flag!("daemonize", AtStart, daemonize, "leave the terminal and run in the background"),
     word!("supervised", AtStart, supervised: Supervised, "which supervisor is told that the server is ready"),
     text!("pidfile", AtStart, pidfile, any, "file that holds the process id while the server runs; empty for none"),

@@ -59,6 +59,9 @@ where
     F: Fn(CoreSeat) -> C + Send + Sync + 'static,
 {
     preflight::check(core_count(settings))?;
+    if settings.disable_thp {
+        process::disable_huge_pages();
+    }
     let clients_max = process::raise_file_limit(settings.clients_max, core_count(settings));
     signals::install().map_err(|error| format!("could not handle signals: {error}"))?;
     let running = start(&Settings { clients_max, ..settings.clone() }, make_core)?;

@@ -37,6 +37,15 @@ pub fn raise_file_limit(clients_max: usize, cores: usize) -> usize {
     clients.min(clients_max)
 }
 
+/// No huge pages for this process from now on: the kernel clears them when they are first touched, and a step of a
+/// growing table then takes tens of milliseconds instead of at most 156 us (measured at 10 million keys).
+pub(crate) fn disable_huge_pages() {
+    // SAFETY: a plain system call without pointers.
+    if unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) } != 0 {
+        tracing::warn!("disable-thp: the kernel refused: {}", io::Error::last_os_error());
+    }
+}
+
 /// Raises the soft limit of locked memory to the hard one. Answers the result in bytes.
 pub(crate) fn raise_memlock_limit() -> io::Result<u64> {
     let (soft, hard) = limit(libc::RLIMIT_MEMLOCK)?;

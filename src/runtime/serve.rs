@@ -93,6 +93,7 @@ fn settings(config: &Config) -> Settings {
         unix_socket_mode: (config.unixsocketperm != 0).then_some(config.unixsocketperm),
         clients_max: config.maxclients as usize,
         supervised: config.supervised,
+        disable_thp: config.disable_thp,
         ..Settings::default()
     }
 }

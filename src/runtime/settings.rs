@@ -30,6 +30,8 @@ pub struct Settings {
     pub dial_source: Option<IpAddr>,
     /// Who is told that the node is ready.
     pub supervised: Supervised,
+    /// Ask the kernel for no huge pages.
+    pub disable_thp: bool,
     /// How many clients the core will let in; the limit of open files is raised to fit.
     pub clients_max: usize,
     /// Batches one ring of the mesh holds.
@@ -63,6 +65,7 @@ impl Default for Settings {
             unix_socket_mode: None,
             dial_source: None,
             supervised: Supervised::No,
+            disable_thp: false,
             clients_max: 10_000,
             mesh_batches: super::mesh::RING_BATCHES,
             receive_buffers: super::buffers::BUFFER_COUNT,
