@@ -16,12 +16,13 @@ esac
 need_to_build
 need python3 python3
 target=$(realpath "$(target_dir)")
-copy=$target/mutants
+# With a target directory of its own: cargo would take the copy for the original.
+copy=$target/mutants build=$target/mutants/target
 title "Breaking a copy of the code"
 python3 scripts/mutants.py "$copy"
-step "Building it" env CARGO_TARGET_DIR="$target" \
+step "Building it" env CARGO_TARGET_DIR="$build" \
     cargo test --manifest-path "$copy/Cargo.toml" --profile sim --test sim --no-run --quiet
-program=$(CARGO_TARGET_DIR="$target" cargo test --manifest-path "$copy/Cargo.toml" \
+program=$(CARGO_TARGET_DIR="$build" cargo test --manifest-path "$copy/Cargo.toml" \
     --profile sim --test sim --no-run 2>&1 | sed -n 's/.*Executable.*(\(.*\))$/\1/p')
 [ -x "$program" ] || fail "no simulator was built"
 

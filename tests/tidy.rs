@@ -245,6 +245,24 @@ fn scripts_can_be_run_from_anywhere_and_stop_at_errors() {
 }
 
 #[test]
+fn every_breakage_for_the_simulator_still_has_its_place() {
+    let list = fs::read_to_string(root().join("tests/sim/mutants.txt")).expect("tests/sim/mutants.txt");
+    let lines: Vec<&str> = list.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
+    let mut problems = Vec::new();
+    for entry in lines.chunks(4) {
+        let [name, file, old, _] = entry else { panic!("tests/sim/mutants.txt: {entry:?} is no entry") };
+        let text = fs::read_to_string(root().join(file)).unwrap_or_default();
+        let count = text.matches(&old[2..]).count();
+        if count != 1 {
+            problems.push(format!(
+                "tests/sim/mutants.txt: {name}: its text occurs {count} times in {file}: follow the code"
+            ));
+        }
+    }
+    report(&problems);
+}
+
+#[test]
 fn the_readme_names_only_commands_there_are() {
     let readme = fs::read_to_string(root().join("README.md")).expect("README.md");
     let list =

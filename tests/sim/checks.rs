@@ -215,7 +215,7 @@ impl World {
             return self
                 .breaks(|| format!("lost without a reason: {hlc} of {id:?}, partition {partition}: {:?}", lost.op()));
         }
-        let mut broken = None;
+        let (mut broken, mut outdated) = (None, 0);
         for (key, events) in &self.ledger.keys {
             let Some(workload) = workload::of(key) else { continue };
             let partition = partition_of(key);
@@ -223,6 +223,10 @@ impl World {
             let mut events: Vec<&Event> = events.iter().chain(flushes).filter(|event| arrived(event)).collect();
             events.sort_by_key(|event| self.ledger.order(event));
             let seen = self.seen(node, key);
+            if self.ledger.is_outdated(&events) {
+                outdated += 1;
+                continue;
+            }
             if let Err(what) = workload.judge(&self.ledger, key, &events, &seen) {
                 let story: Vec<String> = events
                     .iter()
@@ -233,6 +237,7 @@ impl World {
                 break;
             }
         }
+        self.coverage.add("model: written below a delete by a newcomer", outdated);
         if let Some(what) = broken {
             self.breaks(|| what);
         }

@@ -2,7 +2,7 @@
 //! told of it. Watches the streams while the run goes on: stamps grow, no dot is used twice, nothing is passed on that
 //! nobody wrote.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tutti::base::slot::slot_of;
 use tutti::merge::op::Op;
@@ -63,6 +63,8 @@ pub struct Ledger {
     /// Streams whose writes above one reading and up to another may be lost: the last who had them died.
     excuses: Vec<(Stream, u64, u64)>,
     pub commands: u64,
+    /// Runs that began when others were at work: they may lack deletes that everybody else has forgotten.
+    newcomers: BTreeSet<u16>,
 }
 
 impl Ledger {
@@ -81,6 +83,21 @@ impl Ledger {
     pub fn may_be_lost(&self, event: &Event) -> bool {
         let stream = (event.origin, event.partition);
         self.excuses.iter().any(|&(of, above, to)| of == stream && above < event.hlc && event.hlc <= to)
+    }
+
+    /// Whether a newcomer has written to a key, among whose events these are, below the stamp of a delete it had not
+    /// heard of: where all who knew the delete have forgotten it the write stays.
+    pub fn is_outdated(&self, events: &[&Event]) -> bool {
+        let deletes = |event: &Event| match event.op() {
+            Op::Clear { .. } | Op::Flush => true,
+            Op::Fields { fields } => fields.iter().any(|field| field.value.is_none()),
+            _ => false,
+        };
+        let is_below = |at: usize, event: &Event| {
+            self.newcomers.contains(&event.origin)
+                && events[at..].iter().any(|later| deletes(later) && !event.has_seen(later))
+        };
+        events.iter().enumerate().any(|(at, event)| is_below(at, event))
     }
 
     pub fn events(&self) -> impl Iterator<Item = &Event> {
@@ -138,7 +155,10 @@ impl World {
         if self.ledger.numbers.contains_key(&own) {
             return self.breaks(|| format!("node {at} starts under an identity that was used before: {own:?}"));
         }
-        self.ledger.number(own);
+        let number = self.ledger.number(own);
+        if self.now_us > 0 {
+            self.ledger.newcomers.insert(number);
+        }
     }
 
     /// Reads what a core has put into its backlog since we last looked.

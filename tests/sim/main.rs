@@ -293,7 +293,8 @@ impl std::fmt::Debug for Shown<'_> {
 fn replay(options: &Options) -> ExitCode {
     let plan = Plan::of(options.seeds.start);
     let plan = options.keep.as_ref().map_or(plan.clone(), |kept| plan.keeping(kept));
-    let trace = Trace { is_on: options.trace.is_some(), keys: options.trace.clone().unwrap_or_default() };
+    let trace =
+        Trace { is_on: options.trace.is_some(), keys: options.trace.clone().unwrap_or_default(), ..Trace::default() };
     println!("{}, edges {:?}, {:?}", plan.title, plan.edges, plan.limits);
     for (at, node) in plan.nodes.iter().enumerate() {
         println!("node {at}: {} cores, {} ms ahead, {} ppm", node.cores, node.skew_ms, node.drift_ppm);

@@ -260,6 +260,7 @@ impl World {
                 self.wake(node, usize::from(bell.0), due_us);
             }
         }
+        self.look(node);
         if self.nodes[node].process.is_some() {
             self.sleep(node, at, is_busy, now);
         }
