@@ -33,7 +33,7 @@ pub struct VerifyPlan {
 }
 
 impl Worker {
-    /// MULTIMASTER VERIFY [host port] [DIGESTS].
+    /// `MULTIMASTER VERIFY [host port] [DIGESTS]`.
     pub(super) fn verify(&mut self, session: &mut Session, args: &mut Args<'_>, now: Now) -> Result<(), CommandError> {
         let mut words: Vec<&[u8]> = args.rest().collect();
         let level = match words.last() {
