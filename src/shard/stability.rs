@@ -200,6 +200,11 @@ impl Stability {
         self.members.iter().filter(|member| !member.let_go)
     }
 
+    // Nothing becomes stable or final for now. What was final before stays so, and is not judged meanwhile.
+    fn is_held(&self) -> bool {
+        self.unknown > 0 || self.awaited().any(|member| member.has_strangers)
+    }
+
     /// Whether every member has acknowledged a write. Stamps of zero were never written.
     pub fn is_stable(&self, partition: usize, stamp: Stamp) -> bool {
         let is_acked = |member: &Member| !member.has_strangers && member.acked.covers(partition, stamp);
@@ -214,7 +219,7 @@ impl Stability {
 
     /// Below this Unix millisecond no member will write any more, ourselves (`own`) included.
     pub fn horizon_ms(&self, own: Hlc) -> u64 {
-        let own = if self.unknown == 0 { own } else { Hlc::ZERO };
+        let own = if self.is_held() { Hlc::ZERO } else { own };
         self.awaited().map(|member| member.promised).fold(own, Hlc::min).wall_ms()
     }
 
@@ -227,7 +232,7 @@ impl Stability {
 
     /// Deadlines before this Unix millisecond are final on every member, ourselves (`own`) included.
     pub fn all_final_ms(&self, own: u64) -> u64 {
-        let own = if self.unknown == 0 { own } else { 0 };
+        let own = if self.is_held() { 0 } else { own };
         self.awaited().map(|member| member.final_ms).fold(own, u64::min)
     }
 }

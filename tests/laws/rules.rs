@@ -578,7 +578,13 @@ fn a_member_that_starts_again_has_acknowledged_nothing() {
     assert!(stability.is_stable(0, Stamp::new(Hlc(50), other)));
     assert_eq!(stability.horizon_ms(Hlc(90)), Hlc(60).wall_ms());
     // Whom it has not met may hold what was deleted here.
+    assert_eq!(stability.all_final_ms(90), 0);
+    stability.finalise(node, 80);
+    assert_eq!(stability.all_final_ms(90), 80);
     stability.set_strangers(node, true);
+    // Held back by a stranger, a deadline that is final is not judged, or it would be taken for undecided again.
+    assert_eq!(stability.all_final_ms(90), 0);
+    assert_eq!(stability.horizon_ms(Hlc(90)), Hlc::ZERO.wall_ms());
     assert!(!stability.is_stable(0, Stamp::new(Hlc(50), other)));
 }
 
