@@ -1,15 +1,5 @@
 #!/usr/bin/env python3
-"""The driving and accounting part of chaos.sh, which see. Standard library only.
-
-The ledger. Every writer has a connection to one node and keys of its own, so that what a key must hold follows from
-what the node answered to one thread:
-- `u:` unique keys, written once, some deleted later;  `o:` keys overwritten with a growing number;
-- `h:` hashes shared by all, each writer a field of its own with a growing number;
-- `c:` counters and `hc:` hash counters that every node increments; `n:` counters of one node;
-- `x:` keys that everybody sets and deletes, and `e:` keys that expire: nothing is owed but agreement.
-An answer is a promise, unless the node was killed less than the grace period after it: then it may be lost, and only
-then. A command without an answer may or may not have happened.
-"""
+"""The driving and accounting part of chaos.sh, which see. Standard library only. The ledger is ledger.py's."""
 import argparse
 import json
 import os
@@ -22,11 +12,11 @@ import threading
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from resp import Client, ReplyError, Server, free_port  # noqa: E402
+from ledger import WRITERS, Account, Writer, digest, links_up, progress, wait_until  # noqa: E402
+from resp import Client, Server, free_port  # noqa: E402
 
 PASSWORD = "chaos"
-NODES, WRITERS, BATCH = 3, 2, 20
-OWN, SHARED = 200, 50
+NODES = 3
 
 
 def arguments():
@@ -77,6 +67,10 @@ class Node:
             self.incarnation += 1
             self.start()
 
+    def is_firm(self, incarnation, when):
+        killed = self.killed_at.get(incarnation)
+        return killed is None or when < killed - self.options.grace / 1000
+
     def connect(self):
         with self.lock:
             return Client(self.port, PASSWORD, timeout=self.options.freeze + 60), self.incarnation
@@ -97,201 +91,6 @@ class Node:
             self.lock.release()
 
 
-class Writer(threading.Thread):
-    def __init__(self, node, number, options, stop):
-        super().__init__(daemon=True)
-        self.node, self.stop, self.options = node, stop, options
-        self.name = f"{node.number}.{number}"
-        self.random = random.Random(f"{options.seed}.{self.name}")
-        self.sequence = 0
-        # Key (or (hash, field)) -> the last promise: (value, incarnation, when), and the numbers sent after it.
-        self.unique, self.numbers, self.sent = {}, {}, {}
-        # Counter -> list of (amount, incarnation, when); when is None without an answer.
-        self.added = {}
-        self.done, self.unanswered, self.errors = 0, 0, {}
-
-    def run(self):
-        client = None
-        pause = BATCH * WRITERS / self.options.rate
-        while not self.stop.is_set():
-            began = time.monotonic()
-            batch = [self.pick() for _ in range(BATCH)]
-            answered = 0
-            try:
-                if client is None:
-                    client, incarnation = self.node.connect()
-                for command, _ in batch:
-                    self.note_sent(command)
-                client.send(*(command for command, _ in batch))
-                for command, settle in batch:
-                    reply = client.read()
-                    answered += 1
-                    if isinstance(reply, ReplyError):
-                        kind = str(reply).split(" ")[0]
-                        self.errors[kind] = self.errors.get(kind, 0) + 1
-                    else:
-                        settle(reply, incarnation, time.monotonic())
-                        self.done += 1
-            except (OSError, ConnectionError, ReplyError):
-                if client is not None:
-                    for command, settle in batch[answered:]:
-                        settle(None, incarnation, None)
-                        self.unanswered += 1
-                    client.close()
-                    client = None
-                time.sleep(0.05)
-            time.sleep(max(0.0, pause - (time.monotonic() - began)))
-        if client is not None:
-            client.close()
-
-    def note_sent(self, command):
-        if command[0] == "SET" and command[1].startswith("o:"):
-            self.sent[command[1]] = int(command[2])
-        elif command[0] == "HSET":
-            self.sent[(command[1], command[2])] = int(command[3])
-
-    def pick(self):
-        """A command, and what to note when its reply is known (reply None and when None: no answer came)."""
-        self.sequence += 1
-        n, r, me = self.sequence, self.random, self.name
-        kind = r.random()
-        if kind < 0.15:
-            key = f"u:{me}:{n}"
-            return ("SET", key, n), self.keep(self.unique, key, n)
-        if kind < 0.18 and len(self.unique) > 100:
-            # Mostly long replicated, sometimes just written.
-            key = f"u:{me}:{r.randrange(max(1, n - 20_000), n)}"
-            if self.unique.get(key, (None,))[0] is not None:
-                return ("DEL", key), self.delete(key)
-        if kind < 0.35:
-            key = f"o:{me}:{r.randrange(OWN)}"
-            return ("SET", key, n), self.keep(self.numbers, key, n)
-        if kind < 0.45:
-            key = f"h:{r.randrange(SHARED)}"
-            return ("HSET", key, me, n), self.keep(self.numbers, (key, me), n)
-        if kind < 0.60:
-            return self.count(f"c:{r.randrange(SHARED)}", r.randrange(1, 10))
-        if kind < 0.70:
-            return self.count(f"n:{self.node.number}:{r.randrange(SHARED)}", 1)
-        if kind < 0.80:
-            key, by = f"hc:{r.randrange(SHARED)}", r.randrange(1, 10)
-            return ("HINCRBY", key, "f", by), self.add(key, by)
-        if kind < 0.95:
-            key = f"x:{r.randrange(OWN)}"
-            return (("DEL", key) if r.random() < 0.3 else ("SET", key, f"{me}.{n}")), ignore
-        return ("SET", f"e:{r.randrange(OWN)}", n, "PX", r.randrange(1, 5000)), ignore
-
-    def keep(self, ledger, key, value):
-        def settle(reply, incarnation, when):
-            if when is not None:
-                ledger[key] = (value, incarnation, when)
-        return settle
-
-    def delete(self, key):
-        def settle(reply, incarnation, when):
-            # A node that came back empty may not have the key yet: :0 is no delete, and no answer is no promise.
-            if when is None:
-                self.unique.pop(key, None)
-            elif reply == 1:
-                self.unique[key] = (None, incarnation, when)
-        return settle
-
-    def count(self, key, by):
-        return ("INCRBY", key, by), self.add(key, by)
-
-    def add(self, key, by):
-        def settle(reply, incarnation, when):
-            self.added.setdefault(key, []).append((by, incarnation, when))
-        return settle
-
-
-def ignore(reply, incarnation, when):
-    pass
-
-
-class Account:
-    """Compares what was promised with what the nodes hold."""
-
-    def __init__(self, nodes, writers, grace_s):
-        self.nodes, self.writers, self.grace_s = nodes, writers, grace_s
-        self.promises = self.excused = self.broken = 0
-        self.increments = self.increments_excused = self.increments_lost = self.increments_extra = 0
-        self.examples = []
-
-    def is_firm(self, node, incarnation, when):
-        killed = node.killed_at.get(incarnation)
-        return killed is None or when < killed - self.grace_s
-
-    def broke(self, text):
-        self.broken += 1
-        if len(self.examples) < 10:
-            self.examples.append(text)
-
-    def check(self, reader):
-        client = reader.connect()[0]
-        for writer in self.writers:
-            self.check_unique(client, writer)
-            self.check_numbers(client, writer)
-        self.check_counters(client)
-        client.close()
-
-    def check_unique(self, client, writer):
-        keys = list(writer.unique)
-        for key, reply in zip(keys, ask(client, [("GET", key) for key in keys])):
-            value, incarnation, when = writer.unique[key]
-            self.promises += 1
-            if reply != (None if value is None else b"%d" % value):
-                if self.is_firm(writer.node, incarnation, when):
-                    what = "deleted, but there" if value is None else f"should be {value}"
-                    self.broke(f"{key} is {reply}, {what}")
-                else:
-                    self.excused += 1
-
-    def check_numbers(self, client, writer):
-        keys = list(writer.numbers)
-        commands = [("HGET", *key) if isinstance(key, tuple) else ("GET", key) for key in keys]
-        for key, reply in zip(keys, ask(client, commands)):
-            value, incarnation, when = writer.numbers[key]
-            self.promises += 1
-            got = -1 if reply is None else int(reply)
-            if not value <= got <= writer.sent[key]:
-                if got <= writer.sent[key] and not self.is_firm(writer.node, incarnation, when):
-                    self.excused += 1
-                else:
-                    self.broke(f"{key} is {reply}, should be {value}")
-
-    def check_counters(self, client):
-        keys = sorted({key for writer in self.writers for key in writer.added})
-        commands = [("HGET", key, "f") if key.startswith("hc:") else ("GET", key) for key in keys]
-        for key, reply in zip(keys, ask(client, commands)):
-            firm = grace = unknown = 0
-            for writer in self.writers:
-                for by, incarnation, when in writer.added.get(key, ()):
-                    if when is None:
-                        unknown += by
-                    elif self.is_firm(writer.node, incarnation, when):
-                        firm += by
-                    else:
-                        grace += by
-            got = int(reply or 0)
-            self.increments += firm + grace
-            self.increments_excused += max(0, min(grace, firm + grace - got))
-            if got < firm:
-                self.increments_lost += firm - got
-                self.broke(f"{key} is {got}, at least {firm} were promised")
-            if got > firm + grace + unknown:
-                self.increments_extra += got - firm - grace - unknown
-                self.broke(f"{key} is {got}, at most {firm + grace + unknown} were sent")
-
-
-def ask(client, commands, step=500):
-    for start in range(0, len(commands), step):
-        block = commands[start:start + step]
-        client.send(*block)
-        for _ in block:
-            yield client.read()
-
-
 def cause_faults(nodes, options, stop, log):
     chance, wanted = random.Random(options.seed), options.faults.split(",")
     end = time.monotonic() + options.seconds
@@ -309,32 +108,6 @@ def cause_faults(nodes, options, stop, log):
             log.append((what, node.number))
             node.kill(what == "wipe")
     stop.wait(max(0.0, end - time.monotonic()))
-
-
-def progress(text):
-    print(f"    {time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
-
-
-def links_up(node):
-    try:
-        info = node.connect()[0].info("replication")
-    except (OSError, ReplyError):
-        return 0
-    return sum(value == "up" for name, value in info.items()
-               if name.startswith("master") and name.endswith("link_status") and "global" not in name)
-
-
-def wait_until(seconds, what):
-    began = time.monotonic()
-    while not what():
-        if time.monotonic() - began > seconds:
-            return None
-        time.sleep(0.1)
-    return time.monotonic() - began
-
-
-def digest(node):
-    return node.connect()[0].run("DEBUG", "DIGEST")
 
 
 def main():
@@ -366,6 +139,9 @@ def drive(nodes, options):
     stop, over, faults = threading.Event(), threading.Event(), []
     writers = [Writer(node, number, options, stop) for node in nodes for number in range(WRITERS)]
 
+    for writer in writers:
+        writer.others = [other for other in writers if other.node is not writer.node]
+
     def watch():
         while not over.wait(1.0):
             for node in nodes:
@@ -390,7 +166,7 @@ def drive(nodes, options):
     time.sleep(5.5)
     agreed = wait_until(options.settle, lambda: len({digest(node) for node in nodes}) == 1)
     over.set()
-    account = Account(nodes, writers, options.grace / 1000)
+    account = Account(nodes, writers)
     for node in nodes:
         account.check(node)
     errors = {}

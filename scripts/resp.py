@@ -1,4 +1,4 @@
-"""What bench.py and chaos.py share, with nothing but Python's library: a RESP client, server processes, free ports."""
+"""What the scripts share, with nothing but Python's library: a RESP client, server processes, free ports."""
 import os
 import signal
 import socket
@@ -82,17 +82,19 @@ def free_port():
 class Server:
     """A server process of ours, ended by its id."""
 
-    def __init__(self, command, port, directory, password=None):
+    def __init__(self, command, port, directory, password=None, host="127.0.0.1", environment=None):
         self.port, self.password, self.log = port, password, os.path.join(directory, "log")
+        self.host = host
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(command, cwd=directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self.process = subprocess.Popen(command, cwd=directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                            env=environment)
         self.pid = self.process.pid
 
     def wait_ready(self, seconds=30.0):
         end = time.monotonic() + seconds
         while True:
             try:
-                client = Client(self.port, self.password, timeout=5.0)
+                client = Client(self.port, self.password, 5.0, self.host)
                 client.run("PING")
                 client.close()
                 return self
@@ -108,7 +110,7 @@ class Server:
             return "".join(log.readlines()[-lines:])
 
     def client(self, timeout=30.0):
-        return Client(self.port, self.password, timeout)
+        return Client(self.port, self.password, timeout, self.host)
 
     def cpu_seconds(self):
         """User and system time of the process so far, its kernel workers included."""
