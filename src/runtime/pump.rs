@@ -161,6 +161,7 @@ impl<C: Core> Pump<C> {
         net.ring.drain(&mut self.completions);
         self.has_traffic = !self.completions.is_empty();
         self.patience.learn(self.completions.len() as u32);
+        self.patience.measure(now.mono_us, clock::thread_cpu_us);
         let mut foreseen = 0;
         for at in 0..self.completions.len() {
             if at == foreseen {
