@@ -7,9 +7,10 @@
 #   scripts/bench.sh --parts load        of load, latency, shards, memory
 #   scripts/bench.sh --commands get,set --pipelines 16 --runs 3
 #   scripts/bench.sh --server PATH       a server that is built already
+#   scripts/bench.sh --loader redis-benchmark
 #
-# Without pipelining the load is redis-benchmark; pipelines are sent by benches/load.rs, because redis-benchmark spends
-# about as much on a pipelined command as the servers do and would measure itself.
+# The load is benches/load.rs: redis-benchmark spends more on a request than the servers do, so its requests per second
+# are its own.
 #
 # CPU is user and system time of the server process per request (/proc/PID/stat); figures are medians; "ok" marks
 # what meets its target, "--" what does not.
@@ -24,7 +25,7 @@ while [ $# -gt 0 ]; do
     case $1 in
     --server) server=$(cd "$here" && realpath "${2:?--server needs a path}") && shift ;;
     --profile) profile=${2:?--profile needs a name} && shift ;;
-    -h | --help) sed -n '2,15s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" && exit 0 ;;
+    -h | --help) sed -n '2,16s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" && exit 0 ;;
     *) words+=("$1") ;;
     esac
     shift

@@ -6,6 +6,7 @@
 
 use std::os::fd::RawFd;
 
+use super::files::Socket;
 use super::output::Output;
 use crate::base::ids::ConnId;
 
@@ -15,6 +16,8 @@ const GENERATION_BITS: u32 = 40;
 /// One socket of this core.
 pub(crate) struct Conn {
     pub(crate) fd: RawFd,
+    /// As operations name it.
+    pub(crate) socket: Socket,
     pub(crate) receiving: Receiving,
     /// The core wants bytes (it has not paused us).
     pub(crate) wants_input: bool,
@@ -42,9 +45,10 @@ pub(crate) enum Closing {
 }
 
 impl Conn {
-    pub(crate) fn new(fd: RawFd) -> Self {
+    pub(crate) fn new(fd: RawFd, socket: Socket) -> Self {
         Self {
             fd,
+            socket,
             receiving: Receiving::Off,
             wants_input: true,
             at_end: false,
@@ -77,7 +81,8 @@ struct Slot {
 }
 
 impl Conns {
-    pub(crate) fn insert(&mut self, conn: Conn) -> ConnId {
+    /// Gives a slot to the connection that `make` makes for the slot of this number.
+    pub(crate) fn insert(&mut self, make: impl FnOnce(usize) -> Conn) -> ConnId {
         let slot = self.free.pop().unwrap_or_else(|| {
             assert!(self.slots.len() < 1 << SLOT_BITS, "more than {} connections on one core", 1 << SLOT_BITS);
             self.slots.push(Slot { generation: 0, conn: None });
@@ -85,7 +90,7 @@ impl Conns {
         });
         let entry = &mut self.slots[slot as usize];
         entry.generation = (entry.generation + 1) & ((1 << GENERATION_BITS) - 1);
-        entry.conn = Some(conn);
+        entry.conn = Some(make(slot as usize));
         ConnId(entry.generation << SLOT_BITS | u64::from(slot))
     }
 
@@ -122,14 +127,16 @@ fn slot_of(id: ConnId) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use io_uring::types::Fd;
+
     use super::*;
 
     #[test]
     fn reused_slot_has_a_new_id_and_the_old_id_finds_nothing() {
         let mut conns = Conns::default();
-        let first = conns.insert(Conn::new(-1));
+        let first = conns.insert(|_| Conn::new(-1, Socket::Plain(Fd(-1))));
         conns.remove(first);
-        let second = conns.insert(Conn::new(-1));
+        let second = conns.insert(|_| Conn::new(-1, Socket::Plain(Fd(-1))));
         assert_eq!(slot_of(first), slot_of(second));
         assert_ne!(first, second);
         assert!(conns.get(first).is_none());

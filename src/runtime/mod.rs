@@ -18,6 +18,7 @@ mod conns;
 mod data;
 mod dial;
 mod disk;
+mod files;
 mod listen;
 pub mod logging;
 mod mailbox;

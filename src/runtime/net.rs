@@ -113,7 +113,8 @@ impl Net {
 
     /// Takes over a connected socket and starts receiving. The core must be told at once.
     pub(crate) fn adopt(&mut self, fd: RawFd) -> ConnId {
-        let id = self.conns.insert(Conn::new(fd));
+        let ring = &mut self.ring;
+        let id = self.conns.insert(|place| Conn::new(fd, ring.keep(place, fd)));
         self.arm(id);
         id
     }
@@ -194,8 +195,8 @@ impl Net {
         let Some(conn) = self.conns.get(id) else { return };
         if conn.receiving == Receiving::Off && conn.wants_input && !conn.at_end && conn.is_open() {
             conn.receiving = Receiving::Armed;
-            let fd = conn.fd;
-            self.ring.receive(fd, Token::conn(Op::Receive, id));
+            let socket = conn.socket;
+            self.ring.receive(socket, Token::conn(Op::Receive, id));
         }
     }
 
@@ -305,18 +306,18 @@ impl Net {
 
     fn send(&mut self, id: ConnId, may_try_now: bool) {
         let Some(conn) = self.conns.get(id) else { return };
-        let fd = conn.fd;
+        let socket = conn.socket;
         match conn.output.lend(may_try_now) {
             Send::Nothing => {}
             Send::Now(bytes, len) => {
                 // SAFETY: `Output` keeps the lent bytes unchanged until `ended` or `settle`, which are only called
                 // for this operation's completion or silence; `Conns` keeps the connection until then.
-                unsafe { self.ring.send_now(fd, bytes, len, Token::conn(Op::SendNow, id)) };
+                unsafe { self.ring.send_now(socket, bytes, len, Token::conn(Op::SendNow, id)) };
                 self.unsettled.push(id);
             }
             // SAFETY: as above; the completion always comes.
             Send::Wait(bytes, len) => unsafe {
-                self.ring.send_wait(fd, bytes, len, Token::conn(Op::SendWait, id));
+                self.ring.send_wait(socket, bytes, len, Token::conn(Op::SendWait, id));
             },
         }
     }
@@ -384,7 +385,7 @@ impl Net {
         let Some(conn) = self.conns.get(id) else { return };
         if conn.closing == Closing::Now && !conn.is_in_flight() {
             let conn = self.conns.remove(id);
-            self.ring.close(conn.fd);
+            self.ring.close_kept(conn.socket, conn.fd);
         }
     }
 

@@ -10,6 +10,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
 use super::buffers::{BUFFER_BYTES, BUFFER_GROUP, Buffers};
+use super::files::{Files, Socket};
 use super::token::{Op, Token};
 use crate::base::ids::ShardId;
 
@@ -51,6 +52,7 @@ pub(crate) struct SocketRing {
     // Declared before the buffers: dropped first, so the kernel is done with them.
     ring: IoUring,
     pub(crate) buffers: Buffers,
+    files: Files,
     /// The ring as `io_uring_enter` wants it: an index registered with this thread, or the plain descriptor.
     enter_fd: RawFd,
     enter_flags: u32,
@@ -75,7 +77,8 @@ impl SocketRing {
             None => (ring.as_raw_fd(), 0),
         };
         let has_patience = ring.params().is_feature_min_timeout();
-        Ok(Self { ring, buffers, enter_fd, enter_flags, has_patience })
+        let files = Files::register(&ring);
+        Ok(Self { ring, buffers, files, enter_fd, enter_flags, has_patience })
     }
 
     /// Where other cores' doorbells go.
@@ -89,9 +92,18 @@ impl SocketRing {
         self.push(accept.build(), Token::new(Op::Accept, number));
     }
 
+    /// How the operations of a socket name it from here on: by the given place of the ring's table if that exists.
+    pub(crate) fn keep(&mut self, place: usize, socket: RawFd) -> Socket {
+        self.files.keep(&self.ring, place, socket)
+    }
+
     /// Receives into provided buffers until cancelled, at the end of the stream, or out of buffers.
-    pub(crate) fn receive(&mut self, socket: RawFd, token: Token) {
-        self.push(opcode::RecvMulti::new(types::Fd(socket), BUFFER_GROUP).build(), token);
+    pub(crate) fn receive(&mut self, socket: Socket, token: Token) {
+        let receive = match socket {
+            Socket::Kept(place) => opcode::RecvMulti::new(place, BUFFER_GROUP).build(),
+            Socket::Plain(descriptor) => opcode::RecvMulti::new(descriptor, BUFFER_GROUP).build(),
+        };
+        self.push(receive, token);
     }
 
     /// Sends as much as the socket takes at once. Completes only when it took less than `bytes` (with the count) or
@@ -104,19 +116,17 @@ impl SocketRing {
     ///
     /// # Safety
     /// The `len` bytes at `bytes` stay valid and unchanged until the operation is settled as described.
-    pub(crate) unsafe fn send_now(&mut self, socket: RawFd, bytes: *const u8, len: usize, token: Token) {
+    pub(crate) unsafe fn send_now(&mut self, socket: Socket, bytes: *const u8, len: usize, token: Token) {
         let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT | libc::MSG_WAITALL;
-        let send = opcode::Send::new(types::Fd(socket), bytes, len as u32).flags(flags).build();
-        self.push(send.flags(squeue::Flags::SKIP_SUCCESS), token);
+        self.push(send(socket, bytes, len, flags).flags(squeue::Flags::SKIP_SUCCESS), token);
     }
 
     /// Sends all of it, waiting for room as long as it takes. Completes once.
     ///
     /// # Safety
     /// The `len` bytes at `bytes` stay valid and unchanged until the completion.
-    pub(crate) unsafe fn send_wait(&mut self, socket: RawFd, bytes: *const u8, len: usize, token: Token) {
-        let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
-        self.push(opcode::Send::new(types::Fd(socket), bytes, len as u32).flags(flags).build(), token);
+    pub(crate) unsafe fn send_wait(&mut self, socket: Socket, bytes: *const u8, len: usize, token: Token) {
+        self.push(send(socket, bytes, len, libc::MSG_NOSIGNAL | libc::MSG_WAITALL), token);
     }
 
     /// Connects. Completes once.
@@ -149,6 +159,12 @@ impl SocketRing {
     pub(crate) fn cancel_everything(&mut self) {
         let cancel = opcode::AsyncCancel2::new(types::CancelBuilder::any()).build();
         self.push(cancel.flags(squeue::Flags::SKIP_SUCCESS), Token::new(Op::Forgotten, 0));
+    }
+
+    /// Closes a socket that was kept and has no operation left.
+    pub(crate) fn close_kept(&mut self, kept: Socket, socket: RawFd) {
+        self.files.forget(&self.ring, kept);
+        self.close(socket);
     }
 
     /// Closes a socket that has no operation left. The descriptor belongs to the kernel from here on.
@@ -265,6 +281,13 @@ impl SocketRing {
                 _ => panic!("io_uring_enter: {error}"),
             }
         }
+    }
+}
+
+fn send(socket: Socket, bytes: *const u8, len: usize, flags: i32) -> squeue::Entry {
+    match socket {
+        Socket::Kept(place) => opcode::Send::new(place, bytes, len as u32).flags(flags).build(),
+        Socket::Plain(descriptor) => opcode::Send::new(descriptor, bytes, len as u32).flags(flags).build(),
     }
 }
 
