@@ -90,8 +90,10 @@ pub enum Body {
         slot: Slot,
         /// As asked.
         from: u64,
-        /// As above.
+        /// What was applied before the list was begun.
         versions: Vec<(u16, Hlc)>,
+        /// What beyond that may be in it.
+        beyond: Vec<(u16, Hlc)>,
         /// The keys.
         keys: Vec<Listed>,
     },
@@ -146,10 +148,11 @@ impl Message {
                     }
                 }
             }
-            Body::Keys { slot, from, versions, keys } => {
+            Body::Keys { slot, from, versions, beyond, keys } => {
                 put_varint(out, u64::from(slot.0));
                 put_word(out, *from);
                 put_versions(out, versions);
+                put_versions(out, beyond);
                 for key in keys {
                     put_word(out, key.id);
                     put_weights(out, key.weights);
@@ -197,12 +200,12 @@ impl Message {
             }
             5 => {
                 let (slot, from) = (take_slot(input, partition)?, take_word(input)?);
-                let versions = take_versions(input)?;
+                let (versions, beyond) = (take_versions(input)?, take_versions(input)?);
                 let mut keys = Vec::with_capacity(input.len() / 24);
                 while !input.is_empty() {
                     keys.push(Listed { id: take_word(input)?, weights: take_weights(input)? });
                 }
-                Body::Keys { slot, from, versions, keys }
+                Body::Keys { slot, from, versions, beyond, keys }
             }
             6 => {
                 let slot = take_slot(input, partition)?;
@@ -325,7 +328,13 @@ mod tests {
                 wrong: 0,
                 databases: 1,
             },
-            Body::Keys { slot: Slot(191), from: 5, versions, keys: vec![Listed { id: 6, weights }] },
+            Body::Keys {
+                slot: Slot(191),
+                from: 5,
+                beyond: versions[1..].to_vec(),
+                versions,
+                keys: vec![Listed { id: 6, weights }],
+            },
             Body::Repaired(Slot(128), vec![Repaired { id: 1, theirs: held() }, Repaired { id: 2, theirs: None }]),
         ];
         let run = RunId { core: 3, number: 1 << 40 };

@@ -76,6 +76,8 @@ pub struct Walk {
     /// it began. If that is what is kept at its end, no write came between.
     passed: u64,
     kept: u64,
+    /// What had been applied when it began; `None`: it has not.
+    applied: Option<Applied>,
     /// By slot.
     pub sums: Vec<Weights>,
     /// Keys, if they are listed.
@@ -110,6 +112,7 @@ impl Walk {
             list,
             passed: 0,
             kept: 0,
+            applied: None,
             sums,
             keys,
             wrong,
@@ -126,8 +129,14 @@ impl Walk {
         self.slot == self.end
     }
 
+    /// What had been applied when it began.
+    pub fn applied(&self) -> &[(OriginIdx, Hlc)] {
+        self.applied.as_deref().unwrap_or_default()
+    }
+
     /// Looks at about `budget` keys; returns at how many.
     pub fn step(&mut self, shard: &mut Shard, budget: usize) -> usize {
+        self.applied.get_or_insert_with(|| shard.applied_of(Slot(self.slot).partition()));
         let mut looked = 0;
         while looked < budget && !self.is_over() {
             if self.db == self.databases.min(shard.keys.databases() as u16) {

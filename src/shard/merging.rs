@@ -2,10 +2,12 @@
 //!
 //! Until its end the partition's version vector stays where it was, so a link that breaks in the middle has changed
 //! nothing that cannot come again. Records of the partition that the same link streams meanwhile are applied without
-//! moving the version vector either.
+//! moving the version vector either. How far the data may be ahead of it is kept until the version vector has come
+//! that far ([`Shard::beyond`]), also when the link breaks.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use super::compare::Applied;
 use super::{Shard, state};
 use crate::base::ids::{Db, Partition, Slot};
 use crate::base::time::Now;
@@ -29,7 +31,53 @@ pub struct Merging {
     mentioned: BTreeSet<(Db, Box<[u8]>)>,
 }
 
+/// What full merges may have brought that the version vector does not say yet, by partition.
+#[derive(Default)]
+pub struct Ahead(BTreeMap<u8, BTreeMap<OriginIdx, Hlc>>);
+
+impl Ahead {
+    fn raise(&mut self, partition: usize, origin: OriginIdx, to: Hlc) {
+        let known = self.0.entry(partition as u8).or_default().entry(origin).or_default();
+        *known = to.max(*known);
+    }
+
+    fn of(&self, partition: usize) -> impl Iterator<Item = (OriginIdx, Hlc)> + '_ {
+        self.0.get(&(partition as u8)).into_iter().flatten().map(|(&origin, &hlc)| (origin, hlc))
+    }
+
+    // Drops what the version vector says by now.
+    fn settle(&mut self, partition: usize, versions: &Versions) {
+        if let Some(ahead) = self.0.get_mut(&(partition as u8)) {
+            ahead.retain(|&origin, hlc| *hlc > versions.get(origin, partition));
+            if ahead.is_empty() {
+                self.0.remove(&(partition as u8));
+            }
+        }
+    }
+}
+
 impl Shard {
+    /// What the data of a partition may hold beyond what `applied` says.
+    pub fn beyond(&self, partition: Partition, applied: &[(OriginIdx, Hlc)]) -> Applied {
+        let at = usize::from(partition.0);
+        let said = |origin: OriginIdx| applied.iter().find(|(known, _)| *known == origin).map(|(_, hlc)| *hlc);
+        let all = self.versions.column(at).chain(self.ahead.of(at));
+        all.filter(|&(origin, hlc)| hlc > said(origin).unwrap_or_default()).collect()
+    }
+
+    /// The data of a partition may hold what an origin has written up to there.
+    pub fn raise_ahead(&mut self, partition: usize, origin: OriginIdx, to: Hlc) {
+        if origin != OriginIdx::OWN && to > self.versions.get(origin, partition) {
+            self.ahead.raise(partition, origin, to);
+        }
+    }
+
+    /// What full merges may have brought that the version vector does not say yet.
+    pub fn all_ahead(&self) -> impl Iterator<Item = (OriginIdx, usize, Hlc)> + '_ {
+        let (first, end) = self.keys.partitions();
+        (first..end).flat_map(|at| self.ahead.of(at).map(move |(origin, hlc)| (origin, at, hlc)))
+    }
+
     /// A whole partition begins. `None`: malformed.
     pub fn begin_merging(&mut self, mut input: &[u8], origin: &impl Fn(u16) -> Option<OriginIdx>) -> Option<Merging> {
         let (&partition, rest) = input.split_first()?;
@@ -53,6 +101,9 @@ impl Shard {
             }
         }
         self.keys.raise_forgotten(at, forgotten);
+        for (origin, hlc) in theirs.column(at) {
+            self.raise_ahead(at, origin, hlc);
+        }
         let streamed = Versions::new(at, at + 1);
         Some(Merging { partition: Partition(partition), theirs, streamed, mentioned: BTreeSet::new() })
     }
@@ -106,6 +157,7 @@ impl Shard {
             // It did not come through the backlog, so links that read from there must be told otherwise.
             self.backlog.raise_trimmed(at, Stamp::new(hlc, origin));
         }
+        self.ahead.settle(at, &self.versions);
     }
 
     fn join_with_context(&mut self, merging: &Merging, db: Db, key: &KeyRef<'_>, mut other: KeyState) {

@@ -74,6 +74,7 @@ pub struct Shard {
     pub logging: bool,
     /// Partitions whose memories stay for now, and until when; see [`Shard::keep_memories`].
     remembering: BTreeMap<u8, u64>,
+    ahead: merging::Ahead,
     realm: Arc<Realm>,
     clock: Clock,
     drift_ms_max: u64,
@@ -135,6 +136,7 @@ impl Shard {
             rng: Rng::new(settings.seed),
             logging: false,
             remembering: BTreeMap::new(),
+            ahead: merging::Ahead::default(),
             realm,
             clock: Clock::default(),
             drift_ms_max: settings.drift_ms_max,
@@ -284,6 +286,7 @@ impl Shard {
         }
         if !advance {
             self.keys.raise_joined(partition, stamp);
+            self.raise_ahead(partition, from, head.hlc);
         } else {
             self.log(head.partition, stamp, body.db, body.key, &body.op);
         }

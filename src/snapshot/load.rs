@@ -36,6 +36,8 @@ pub struct Facts {
     is_used: Vec<AtomicBool>,
     /// What is in it.
     pub versions: Vec<(u16, usize, Hlc)>,
+    /// What may be besides, because full merges were under way.
+    pub ahead: Vec<(u16, usize, Hlc)>,
     /// Database, partition and the last flush.
     pub flushed: Vec<(Db, usize, FileStamp)>,
     /// Partition and the latest stamp forgotten.
@@ -167,7 +169,8 @@ impl Facts {
             },
             aux::NODE => parse_node(value).map(|node| self.node = Some(node)),
             aux::ORIGINS => self.take_origins(value),
-            aux::VERSIONS => self.take_versions(value),
+            aux::VERSIONS => self.take_triples(value).map(|triples| self.versions.extend(triples)),
+            aux::AHEAD => self.take_triples(value).map(|triples| self.ahead.extend(triples)),
             aux::FLUSHED => self.take_flushed(value, databases),
             aux::FORGOTTEN => self.take_forgotten(value),
             aux::CLOCK => number().map(Hlc).filter(|&clock| clock <= Hlc::MAX).map(|clock| {
@@ -230,6 +233,9 @@ impl Facts {
             shard.versions.raise(origin, partition, hlc);
             shard.backlog.raise_trimmed(partition, Stamp::new(hlc, origin));
         }
+        for &(origin, partition, hlc) in self.ahead.iter().filter(|(_, partition, _)| ours(*partition)) {
+            shard.raise_ahead(partition, index(origin), hlc);
+        }
         shard.restore_clock(self.clock);
         shard.keys.raise_final_ms(self.final_ms.unwrap_or(0));
         // Absent or not, whoever was a member must hear of a delete before it is forgotten. The members of another node,
@@ -258,21 +264,17 @@ impl Facts {
         (value.is_empty() && self.origins.len() <= crate::merge::origins::ORIGINS_MAX).then_some(())
     }
 
-    fn take_versions(&mut self, mut value: &[u8]) -> Option<()> {
+    fn take_triples(&self, mut value: &[u8]) -> Option<Vec<(u16, usize, Hlc)>> {
         let input = &mut value;
+        let mut triples = Vec::new();
         while !input.is_empty() {
-            let (stamp, partition) = self.take_triple(input)?;
-            self.versions.push((stamp.origin, partition, stamp.hlc));
+            let origin = u16::try_from(take_varint(input)?).ok()?;
+            let partition = take_partition(input)?;
+            let hlc = Hlc(take_varint(input)?);
+            self.known()(origin).filter(|_| hlc <= Hlc::MAX)?;
+            triples.push((origin, partition, hlc));
         }
-        Some(())
-    }
-
-    fn take_triple(&self, input: &mut &[u8]) -> Option<(FileStamp, usize)> {
-        let origin = u16::try_from(take_varint(input)?).ok()?;
-        let partition = take_partition(input)?;
-        let hlc = Hlc(take_varint(input)?);
-        self.known()(origin).filter(|_| hlc <= Hlc::MAX)?;
-        Some((FileStamp { hlc, origin }, partition))
+        Some(triples)
     }
 
     fn take_flushed(&mut self, mut value: &[u8], databases: usize) -> Option<()> {

@@ -9,7 +9,8 @@
 //! header    REDIS0010, AUX redis-ver, ctime, ..., tutti-format, tutti-node, tutti-origins; RESIZEDB per database
 //! chunk     SELECTDB, then keys: [EXPIRETIME_MS] AUX tutti-state, type, key, value
 //!           a key without a plain form (deleted, expired): AUX tutti-key
-//! end       per shard: AUX tutti-versions, tutti-flushed, tutti-forgotten, tutti-clock, tutti-final, tutti-members
+//! end       per shard: AUX tutti-versions, tutti-ahead, tutti-flushed, tutti-forgotten, tutti-clock, tutti-final,
+//!           tutti-members
 //! trailer   EOF, CRC64
 //! ```
 //!
@@ -77,6 +78,8 @@ pub mod aux {
     pub const KEY: &[u8] = b"tutti-key";
     /// Triples of origin index, partition and reading.
     pub const VERSIONS: &[u8] = b"tutti-versions";
+    /// The same of what full merges under way may have brought besides.
+    pub const AHEAD: &[u8] = b"tutti-ahead";
     /// Triples of database, partition and the stamp of its last flush.
     pub const FLUSHED: &[u8] = b"tutti-flushed";
     /// Pairs of partition and the latest stamp forgotten there.

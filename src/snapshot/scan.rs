@@ -4,8 +4,9 @@ use super::{aux, kind, opcode, put, state};
 use crate::base::ids::{Db, PARTITIONS, SLOTS, Slot};
 use crate::base::time::Now;
 use crate::merge::op::{put_bytes, put_varint};
+use crate::merge::origins::OriginIdx;
 use crate::merge::realm::Realm;
-use crate::merge::stamp::Stamp;
+use crate::merge::stamp::{Hlc, Stamp};
 use crate::shard::Shard;
 use crate::shard::hash::field_value;
 use crate::shard::standing;
@@ -205,12 +206,17 @@ impl Chunk {
     }
 
     fn put_facts(&mut self, shard: &Shard) {
-        let (mut versions, mut flushed, mut forgotten) = (Vec::new(), Vec::new(), Vec::new());
-        for (origin, partition, hlc) in shard.versions.all() {
-            put_varint(&mut versions, u64::from(origin.0));
-            put_varint(&mut versions, partition as u64);
-            put_varint(&mut versions, hlc.0);
-        }
+        let (mut flushed, mut forgotten) = (Vec::new(), Vec::new());
+        let put_triples = |triples: &mut dyn Iterator<Item = (OriginIdx, usize, Hlc)>| {
+            let mut out = Vec::new();
+            for (origin, partition, hlc) in triples {
+                put_varint(&mut out, u64::from(origin.0));
+                put_varint(&mut out, partition as u64);
+                put_varint(&mut out, hlc.0);
+            }
+            out
+        };
+        let (versions, ahead) = (put_triples(&mut shard.versions.all()), put_triples(&mut shard.all_ahead()));
         let (first, end) = shard.keys.partitions();
         let put_floor = |out: &mut Vec<u8>, db: Option<u16>, partition: usize, stamp: Stamp| {
             if !stamp.is_zero() {
@@ -228,6 +234,9 @@ impl Chunk {
             put_floor(&mut forgotten, None, partition, shard.keys.forgotten(partition));
         }
         put::aux(&mut self.bytes, aux::VERSIONS, &versions);
+        if !ahead.is_empty() {
+            put::aux(&mut self.bytes, aux::AHEAD, &ahead);
+        }
         put::aux(&mut self.bytes, aux::FLUSHED, &flushed);
         put::aux(&mut self.bytes, aux::FORGOTTEN, &forgotten);
         put::aux(&mut self.bytes, aux::CLOCK, shard.last_hlc().0.to_string().as_bytes());

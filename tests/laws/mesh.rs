@@ -20,6 +20,7 @@ use tutti::merge::stamp::{Hlc, Stamp};
 use tutti::shard::block::{self, Front, Kind};
 use tutti::shard::feed::Feed;
 use tutti::shard::hash::field_value;
+use tutti::shard::merging::Merging;
 use tutti::shard::write::{Value, visible};
 use tutti::shard::{Merged, Shard, ShardSettings, record};
 use tutti::store::keyspace::weigh::Over;
@@ -235,12 +236,9 @@ impl Mesh {
     /// `to` merges all partitions of `from` whole, as if `from` had trimmed its backlog.
     pub fn merge_whole(&mut self, from: usize, to: usize) {
         for partition in self.partitions.clone() {
-            let mut blocks = Vec::new();
-            let sender = &self.nodes[from].shard;
-            let mut feed = Feed::new(sender, sender.versions.clone(), Vec::new());
-            feed.pull(Partition(partition as u8));
-            feed.pump(sender, &mut blocks, usize::MAX);
-            self.hear_whole(from, to, &blocks);
+            let blocks = self.whole(from, partition);
+            let merging = self.hear_whole(from, to, &blocks);
+            assert!(merging.is_none(), "a full merge ends");
         }
         // What the records skipped would have said besides, heartbeats say.
         for origin in 0..self.nodes.len() {
@@ -259,15 +257,38 @@ impl Mesh {
         shard.stability.settle(&shard.versions);
     }
 
-    fn hear_whole(&mut self, from: usize, to: usize, mut blocks: &[u8]) {
+    /// `to` merges one partition of `from` whole, but the link breaks before the last block.
+    pub fn merge_most(&mut self, from: usize, to: usize, partition: usize) {
+        let blocks = self.whole(from, partition);
+        let merging = self.hear_whole(from, to, &blocks[..blocks.len() - 1]);
+        assert!(merging.is_some(), "it is not over");
+    }
+
+    // The blocks of a full merge of one partition.
+    fn whole(&self, from: usize, partition: usize) -> Vec<(Kind, Vec<u8>)> {
+        let mut bytes = Vec::new();
+        let sender = &self.nodes[from].shard;
+        let mut feed = Feed::new(sender, sender.versions.clone(), Vec::new());
+        feed.pull(Partition(partition as u8));
+        feed.pump(sender, &mut bytes, usize::MAX);
+        let mut blocks = Vec::new();
+        let mut rest = bytes.as_slice();
+        while let Front::Block(kind, payload, used) = block::front(rest) {
+            blocks.push((kind, payload.to_vec()));
+            rest = &rest[used..];
+        }
+        assert!(rest.is_empty());
+        blocks
+    }
+
+    fn hear_whole(&mut self, from: usize, to: usize, blocks: &[(Kind, Vec<u8>)]) -> Option<Merging> {
         let now = self.now(to);
         let theirs = self.nodes[from].indices.clone();
         let node = &mut self.nodes[to];
         let ours = &node.indices;
         let origin = |index: u16| theirs.iter().position(|known| known.0 == index).map(|global| ours[global]);
-        let mut merging = None;
-        while let Front::Block(kind, payload, used) = block::front(blocks) {
-            blocks = &blocks[used..];
+        let mut merging: Option<Merging> = None;
+        for (kind, payload) in blocks {
             match (kind, &mut merging) {
                 (Kind::FullBegin, _) => merging = node.shard.begin_merging(payload, &origin),
                 (Kind::FullKeys, Some(merging)) => {
@@ -276,11 +297,14 @@ impl Mesh {
                 (Kind::FullSlot, Some(merging)) => {
                     node.shard.merge_slot(merging, Slot(u16::from_le_bytes([payload[0], payload[1]])));
                 }
-                (Kind::FullEnd, Some(merging)) => node.shard.end_merging(merging, now),
+                (Kind::FullEnd, Some(whole)) => {
+                    node.shard.end_merging(whole, now);
+                    merging = None;
+                }
                 (kind, _) => panic!("{kind:?} in a full merge"),
             }
         }
-        assert!(blocks.is_empty() && merging.is_some());
+        merging
     }
 
     pub fn background(&mut self, at: usize) {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tutti::base::ids::{Db, ShardId, Uuid};
+use tutti::base::ids::{Db, Partition, ShardId, Uuid};
 use tutti::merge::cell::{Cell, Observed};
 use tutti::merge::hlc::Clock;
 use tutti::merge::key::{KeyState, Type};
@@ -623,4 +623,27 @@ fn a_deadline_written_late_by_a_slow_clock_is_final_only_when_all_have_heard_of_
     mesh.expire(0, &k, None);
     mesh.exchange();
     assert_eq!(mesh.texts(&k), vec![Some("new".to_owned()); 3]);
+}
+
+// A comparison of nodes must not take for damage what one of them has before its version vector says so.
+#[test]
+fn what_a_full_merge_has_brought_so_far_is_known_to_be_ahead_of_the_version_vector() {
+    let mut mesh = mesh(2);
+    let key = key("k");
+    mesh.set(0, &key, "v");
+    let at = Partition(partition() as u8);
+    let writer = mesh.nodes[1].indices[0];
+    let written = mesh.nodes[0].shard.versions.get(OriginIdx::OWN, partition());
+    mesh.merge_most(0, 1, partition());
+    let shard = &mesh.nodes[1].shard;
+    assert!(shard.peek(DB, &shard.key(key.as_bytes()), mesh.now(1)).is_some(), "it is here already");
+    assert_eq!(shard.applied_of(at), [], "the version vector waits for the end");
+    assert_eq!(shard.beyond(at, &[]), [(writer, written)]);
+    // The link has broken; the record comes another way.
+    assert!(mesh.pass(0, 1, 0));
+    let shard = &mesh.nodes[1].shard;
+    assert_eq!(shard.applied_of(at), [(writer, written)]);
+    assert_eq!(shard.beyond(at, &shard.applied_of(at)), []);
+    mesh.merge_whole(0, 1);
+    assert_eq!(mesh.nodes[1].shard.all_ahead().next(), None, "nothing is kept that the version vector says");
 }

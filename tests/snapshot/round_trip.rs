@@ -2,6 +2,7 @@
 
 use tutti::base::ids::{Db, Partition};
 use tutti::merge::op::SetDeadline;
+use tutti::merge::stamp::Hlc;
 use tutti::merge::total::Total;
 
 use crate::files::{NOW, Shards, check, node, send_states};
@@ -86,6 +87,19 @@ fn every_state_returns_on_any_number_of_shards() {
     for shard in &two.shards {
         assert_eq!(shard.versions, *shard.backlog.trimmed(), "nothing of it can be read from the backlog");
     }
+}
+
+// Without, what a full merge had brought before the restart could be taken for damage.
+#[test]
+fn how_far_data_is_ahead_of_the_version_vectors_survives_a_restart() {
+    let mut own = Shards::new(node(1, 100), 2);
+    let index = own.shards[0].realm().origins.index(node(2, 7)).expect("room");
+    own.shards[0].raise_ahead(3, index, Hlc(77));
+    let file = own.save();
+    let again = Shards::load(&file, node(1, 101), 3).expect("sound");
+    let ahead: Vec<_> = again.shards.iter().flat_map(|shard| shard.all_ahead()).collect();
+    let index = again.shards[0].realm().origins.index(node(2, 7)).expect("room");
+    assert_eq!(ahead, [(index, 3, Hlc(77))]);
 }
 
 #[test]

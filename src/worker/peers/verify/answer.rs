@@ -7,7 +7,7 @@ use crate::merge::origins::OriginIdx;
 use crate::merge::stamp::Hlc;
 use crate::peer::mesh::PeerId;
 use crate::peer::verify::{Body, Repair, Repaired, RunId, Terms};
-use crate::shard::compare::{Level, Listed, Walk, Weights};
+use crate::shard::compare::{Level, Walk, Weights};
 
 impl Worker {
     pub(super) fn asked_sums(&mut self, peer: PeerId, run: RunId, partition: Partition, terms: Terms, level: Level) {
@@ -18,19 +18,19 @@ impl Worker {
         }
         // While no digests are kept there is nothing to say.
         let Some(sums) = self.shard.kept_sums(partition, databases, level) else { return };
-        let versions = self.versions_said(partition);
+        let versions = said(&self.shard.applied_of(partition));
         self.say_verify(peer, run, partition, Body::Sums { level, versions, sums, wrong: 0, databases });
     }
 
     pub(super) fn answer_sums(&mut self, peer: PeerId, run: RunId, partition: Partition, walk: &Walk) {
-        let (versions, wrong) = (self.versions_said(partition), walk.wrong.len() as u64);
+        let (versions, wrong) = (said(walk.applied()), walk.wrong.len() as u64);
         let (sums, databases) = (walk.sums.clone(), walk.databases());
         self.say_verify(peer, run, partition, Body::Sums { level: Level::Data, versions, sums, wrong, databases });
     }
 
-    pub(super) fn answer_keys(&mut self, peer: PeerId, run: RunId, slot: Slot, from: u64, keys: Vec<Listed>) {
-        let versions = self.versions_said(slot.partition());
-        self.say_verify(peer, run, slot.partition(), Body::Keys { slot, from, versions, keys });
+    pub(super) fn answer_keys(&mut self, peer: PeerId, run: RunId, slot: Slot, from: u64, walk: Walk) {
+        let (versions, beyond) = (said(walk.applied()), said(&self.shard.beyond(slot.partition(), walk.applied())));
+        self.say_verify(peer, run, slot.partition(), Body::Keys { slot, from, versions, beyond, keys: walk.keys });
     }
 
     // Joins what the asking end holds of keys that are still as it saw them. `None`: malformed.
@@ -61,8 +61,8 @@ impl Worker {
         }
         Some(repaired)
     }
+}
 
-    fn versions_said(&self, partition: Partition) -> Vec<(u16, Hlc)> {
-        self.shard.applied_of(partition).into_iter().map(|(origin, hlc)| (origin.0, hlc)).collect()
-    }
+fn said(versions: &[(OriginIdx, Hlc)]) -> Vec<(u16, Hlc)> {
+    versions.iter().map(|(origin, hlc)| (origin.0, *hlc)).collect()
 }

@@ -1,8 +1,6 @@
 //! The keys of one slot (or a part of a large one) compared one by one, until every difference is explained or
 //! repaired.
 
-use std::collections::BTreeMap;
-
 use super::super::super::Worker;
 use super::Purpose;
 use super::report::{Difference, NAMED_MAX};
@@ -10,10 +8,10 @@ use super::run::Run;
 use crate::base::ids::Slot;
 use crate::base::time::Now;
 use crate::merge::origins::OriginIdx;
-use crate::merge::stamp::Hlc;
 use crate::peer::mesh::PeerId;
+use crate::peer::suspects::{Differing, Look, Suspects, Verdict};
 use crate::peer::verify::{Body, Repair, Repaired, Terms};
-use crate::shard::compare::{Applied, Listed, Walk, Weights};
+use crate::shard::compare::{Walk, Weights};
 
 /// How long memories of deletes stay after a slot's keys were listed, microseconds: longer than a repair takes.
 pub(super) const MEMORIES_US: u64 = 10_000_000;
@@ -24,7 +22,7 @@ const LASTS_US: u64 = 6_000_000;
 /// Between two looks, microseconds.
 const PAUSE_US: u64 = 20_000;
 
-/// After so many looks at which a key has changed it is left alone: somebody writes to it all the time.
+/// After so many looks at which keys have changed they are left alone: somebody writes to it all the time.
 const CHANGES_MAX: u32 = 4;
 
 /// A key that differs again after so many repairs is left alone: a bug must not keep two nodes busy for ever.
@@ -42,13 +40,10 @@ pub(super) struct Exam {
     terms: Terms,
     phase: Phase,
     began_us: u64,
-    /// What the other end listed, and what it had applied then.
-    theirs: Option<(Vec<Listed>, Applied)>,
-    /// Keys that differed at the last look: what we and they counted.
-    seen: BTreeMap<u64, (Weights, Weights)>,
-    /// Once both have applied this, what differs and has not changed is damage.
-    until: Applied,
-    /// Looks after which every key had changed, or was a new one.
+    /// The other end at this look.
+    theirs: Option<Look>,
+    suspects: Suspects,
+    /// Looks without writes under way after which no key was found damaged.
     changes: u32,
     repairs: u32,
     /// Some key differed.
@@ -78,8 +73,7 @@ impl Exam {
             phase: Phase::Waiting(0),
             began_us: now.mono_us,
             theirs: None,
-            seen: BTreeMap::new(),
-            until: Vec::new(),
+            suspects: Suspects::default(),
             changes: 0,
             repairs: 0,
             is_counted: false,
@@ -121,17 +115,7 @@ impl Worker {
         }
     }
 
-    #[allow(clippy::too_many_arguments, reason = "the fields of one message")]
-    pub(super) fn keys_came(
-        &mut self,
-        run: &mut Run,
-        peer: PeerId,
-        slot: Slot,
-        from: u64,
-        versions: Applied,
-        keys: Vec<Listed>,
-        now: Now,
-    ) {
+    pub(super) fn keys_came(&mut self, run: &mut Run, peer: PeerId, slot: Slot, from: u64, look: Look, now: Now) {
         let Some(side) = run.side_of(peer) else { return };
         run.sides[side].heard_us = now.mono_us;
         let is_it = |exam: &Exam| exam.side == side && exam.slot == slot && exam.from == from;
@@ -139,64 +123,38 @@ impl Worker {
         else {
             return;
         };
-        exam.theirs = Some((keys, versions));
+        exam.theirs = Some(look);
         let walk = Walk::over_slot(slot, exam.terms.databases, exam.terms.over_ms, exam.from, exam.to);
         self.errand(walk, Purpose::Exam { run: run.id, exam: id });
     }
 
     /// Both lists of an exam are here.
-    pub(super) fn judge(&mut self, run: &mut Run, id: u64, own: Vec<Listed>, now: Now) {
+    pub(super) fn judge(&mut self, run: &mut Run, id: u64, walk: Walk, now: Now) {
         let Some(exam) = run.exams.get_mut(&id) else { return };
-        let Some((theirs, their_versions)) = exam.theirs.take() else { return };
-        let versions = self.shard.applied_of(exam.slot.partition());
-        let differing = differing(&own, &theirs);
-        if differing.is_empty() {
-            exam.phase = Phase::Done;
-            return;
-        }
-        let has_applied =
-            |versions: &[(OriginIdx, Hlc)]| exam.until.iter().all(|(origin, hlc)| of(versions, *origin) >= *hlc);
-        let is_first = exam.seen.is_empty();
-        let is_caught_up = !is_first && has_applied(&versions) && has_applied(&their_versions);
-        let is_damaged = |(id, counted): &(&u64, &(Weights, Weights))| exam.seen.get(*id) == Some(*counted);
-        let damaged: Vec<(u64, Weights, Weights)> = match is_caught_up {
-            true => differing.iter().filter(is_damaged).map(|(id, (ours, theirs))| (*id, *ours, *theirs)).collect(),
-            false => Vec::new(),
-        };
-        if is_first || is_caught_up {
-            exam.until = greatest(&versions, &their_versions);
-            exam.seen = differing;
-        } else {
-            // What has changed since is explained by that; what is new will be looked at when this is settled.
-            exam.seen.retain(|id, counted| differing.get(id) == Some(counted));
-            if exam.seen.is_empty() {
-                exam.until = greatest(&versions, &their_versions);
-                exam.seen = differing;
-            }
-        }
+        let Some(theirs) = exam.theirs.take() else { return };
+        let beyond = self.shard.beyond(exam.slot.partition(), walk.applied());
+        let ours = Look { applied: walk.applied().to_vec(), beyond, keys: walk.keys };
         let report = &mut run.sides[exam.side].report;
         exam.phase = Phase::Waiting(now.mono_us + PAUSE_US);
-        if !damaged.is_empty() && exam.repairs < REPAIRS_MAX {
-            exam.repairs += 1;
-            self.repair(run, id, &damaged, now);
-        } else if !damaged.is_empty() {
-            report.differing += damaged.len() as u64;
-            exam.phase = Phase::Done;
-        } else if is_caught_up && exam.changes == CHANGES_MAX {
-            report.changing += exam.seen.len() as u64;
-            exam.phase = Phase::Done;
-        } else if is_caught_up {
-            exam.changes += 1;
-        } else if now.mono_us.saturating_sub(exam.began_us) > LASTS_US {
-            report.behind += exam.seen.len() as u64;
-            exam.phase = Phase::Done;
+        match exam.suspects.look(&ours, &theirs) {
+            Verdict::Damaged(damaged) if exam.repairs < REPAIRS_MAX => {
+                exam.repairs += 1;
+                return self.repair(run, id, &damaged, now);
+            }
+            Verdict::Damaged(damaged) => report.differing += damaged.len() as u64,
+            Verdict::Unsettled(keys) if exam.changes == CHANGES_MAX => report.changing += keys,
+            Verdict::Behind(keys) if now.mono_us.saturating_sub(exam.began_us) > LASTS_US => report.behind += keys,
+            Verdict::Unsettled(_) => return exam.changes += 1,
+            Verdict::Behind(_) => return,
+            Verdict::Alike => {}
         }
+        exam.phase = Phase::Done;
     }
 
-    fn repair(&mut self, run: &mut Run, id: u64, damaged: &[(u64, Weights, Weights)], now: Now) {
+    fn repair(&mut self, run: &mut Run, id: u64, damaged: &[Differing], now: Now) {
         let Some(exam) = run.exams.get_mut(&id) else { return };
         let mut repairs = Vec::new();
-        for (id, ours, theirs) in damaged {
+        for Differing { id, ours, theirs } in damaged {
             let held = self.shard.held(exam.slot, exam.terms.databases, exam.terms.over_ms, *id);
             let (weights, held) = match held {
                 Some(held) => (held.weights, Some((held.db.0, held.key.into_vec(), held.state))),
@@ -236,7 +194,8 @@ impl Worker {
         let report = &mut run.sides[side].report;
         let mut count = 0;
         for Repaired { id, theirs } in repaired {
-            let (Some((db, key, state)), Some((ours, counted))) = (theirs, exam.seen.remove(&id)) else { continue };
+            let (Some((db, key, state)), Some(suspect)) = (theirs, exam.suspects.take(id)) else { continue };
+            let (ours, counted) = (suspect.ours, suspect.theirs);
             let held = self.shard.held(slot, exam.terms.databases, exam.terms.over_ms, id);
             if held.map_or(Weights::default(), |held| held.weights) != ours {
                 continue;
@@ -277,30 +236,4 @@ impl Worker {
         exam.phase = Phase::Waiting(now.mono_us);
         true
     }
-}
-
-// Keys that count differently: what we and they count.
-fn differing(ours: &[Listed], theirs: &[Listed]) -> BTreeMap<u64, (Weights, Weights)> {
-    let mut all: BTreeMap<u64, (Weights, Weights)> = BTreeMap::new();
-    for key in ours {
-        all.entry(key.id).or_default().0 = key.weights;
-    }
-    for key in theirs {
-        all.entry(key.id).or_default().1 = key.weights;
-    }
-    all.retain(|_, (ours, theirs)| ours != theirs);
-    all
-}
-
-fn of(versions: &[(OriginIdx, Hlc)], origin: OriginIdx) -> Hlc {
-    versions.iter().find(|(known, _)| *known == origin).map_or(Hlc::ZERO, |(_, hlc)| *hlc)
-}
-
-fn greatest(a: &[(OriginIdx, Hlc)], b: &[(OriginIdx, Hlc)]) -> Applied {
-    let mut all: BTreeMap<OriginIdx, Hlc> = a.iter().copied().collect();
-    for &(origin, hlc) in b {
-        let known = all.entry(origin).or_default();
-        *known = hlc.max(*known);
-    }
-    all.into_iter().collect()
 }

@@ -2,8 +2,8 @@
 //!
 //! Every shard compares its own partitions: it asks the other end what a partition counts for, counts itself, and
 //! where slots differ asks for their keys. A key that differs may have a write under way, so it is looked at again
-//! once both ends have applied everything either had at the first look: if neither side's count has changed and they
-//! still differ, no write explains it, and it is damage. Both ends then join what they hold.
+//! and again until either a write explains it or none can (`peer::suspects`): then it is damage, and both ends join
+//! what they hold.
 //!
 //! What is asked of us is answered at once (kept sums, repairs) or by a walk in slices (`Walk`). All walks of a core
 //! share one budget of keys per second, so that clients are served between them however large the data is.
@@ -25,6 +25,7 @@ use crate::base::ids::{Partition, ShardId, Slot};
 use crate::base::time::Now;
 use crate::merge::origins::OriginIdx;
 use crate::peer::mesh::{Comparable, PeerId, PeerMessage};
+use crate::peer::suspects::Look;
 use crate::peer::verify::{Body, Message, RunId};
 use crate::shard::block::{self, Kind};
 use crate::shard::compare::{Level, Walk};
@@ -195,10 +196,10 @@ impl Worker {
         }
         match purpose {
             Purpose::AnswerSums { peer, run, partition } => self.answer_sums(peer, run, partition, &walk),
-            Purpose::AnswerKeys { peer, run, slot, from } => self.answer_keys(peer, run, slot, from, walk.keys),
+            Purpose::AnswerKeys { peer, run, slot, from } => self.answer_keys(peer, run, slot, from, walk),
             Purpose::Own { run, partition } => self.with_run(run, now, |_, run| run.counted(partition, &walk)),
             Purpose::Exam { run, exam } => self.with_run(run, now, |worker, run| {
-                worker.judge(run, exam, walk.keys, now);
+                worker.judge(run, exam, walk, now);
             }),
         }
     }
@@ -251,9 +252,11 @@ impl Worker {
                     worker.sums_came(run, peer, partition, level, versions, sums, wrong, databases, now);
                 });
             }
-            Body::Keys { slot, from, versions, keys } => {
-                let Some(versions) = translated(versions) else { return false };
-                self.with_run(run, now, |worker, run| worker.keys_came(run, peer, slot, from, versions, keys, now));
+            Body::Keys { slot, from, versions, beyond, keys } => {
+                let Some(applied) = translated(versions) else { return false };
+                let Some(beyond) = translated(beyond) else { return false };
+                let look = Look { applied, beyond, keys };
+                self.with_run(run, now, |worker, run| worker.keys_came(run, peer, slot, from, look, now));
             }
             Body::Repaired(slot, repaired) => {
                 let mut is_sound = true;
