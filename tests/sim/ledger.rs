@@ -155,6 +155,9 @@ impl World {
         if self.ledger.numbers.contains_key(&own) {
             return self.breaks(|| format!("node {at} starts under an identity that was used before: {own:?}"));
         }
+        // Members do not count what it acknowledges: neither its files nor its clock could tell it that it has been here.
+        let is_later = |known: &OriginId| known.node == own.node && known.incarnation > own.incarnation;
+        self.nodes[at].has_lost_identity |= self.ledger.origins.iter().any(is_later);
         let number = self.ledger.number(own);
         if self.now_us > 0 {
             self.ledger.newcomers.insert(number);
