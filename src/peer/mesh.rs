@@ -45,10 +45,10 @@ pub enum PeerMessage {
         promise: Hlc,
         /// Deadlines before this Unix millisecond are final here.
         final_ms: u64,
-        /// The link whose master asked for it.
+        /// The link that asked for it.
         asked: Option<PeerId>,
     },
-    /// A link's home to all shards: its master wants to know now what has been applied.
+    /// A link's home to all shards: its master, or the link before it begins, wants to know now what has been applied.
     Acknowledge {
         /// Which.
         link: PeerId,
@@ -150,6 +150,8 @@ pub enum PeerMessage {
         /// The block.
         bytes: Vec<u8>,
     },
+    /// Between a link's home and the core that deals turns.
+    Turn(Turn),
     /// A shard to a link's home: it sent something unreadable.
     Broken {
         /// Which.
@@ -162,6 +164,17 @@ pub enum PeerMessage {
         /// Which partition.
         partition: Partition,
     },
+}
+
+/// What is said of a link's turn to begin (`peer::turns`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Turn {
+    /// It has shaken hands.
+    Wanted(PeerId),
+    /// It may begin.
+    Granted(PeerId),
+    /// It has what it was behind, or is gone.
+    Over(PeerId),
 }
 
 /// A connection with a node, for comparing data over it.
@@ -204,6 +217,8 @@ pub struct Counts {
 /// What one core knows of one link or feed, for INFO, ROLE and MULTIMASTER STATUS.
 #[derive(Clone, Debug, Default)]
 pub struct PeerFigures {
+    /// The connection, if there is one.
+    pub id: Option<PeerId>,
     /// A link to a master (else a feed to a reader).
     pub is_link: bool,
     /// As configured (links), or the address it came from (feeds).
@@ -243,6 +258,8 @@ pub struct Taken {
     pub won: u64,
     /// Writes that met something newer.
     pub lost: u64,
+    /// Writes that were here already.
+    pub duplicates: u64,
     /// How old by our clock the master's newest write was when it was applied; `None`: none came of late.
     pub age_ms: Option<i64>,
     /// When that was, on `Now::mono_us`.
@@ -250,10 +267,16 @@ pub struct Taken {
 }
 
 impl Taken {
+    /// Writes in all.
+    pub fn records(&self) -> u64 {
+        self.won + self.lost + self.duplicates
+    }
+
     /// Another shard's as well.
     pub fn add(&mut self, other: &Self) {
         self.won += other.won;
         self.lost += other.lost;
+        self.duplicates += other.duplicates;
         self.age_ms = self.age_ms.max(other.age_ms);
     }
 }

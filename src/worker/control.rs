@@ -6,7 +6,7 @@ use crate::base::ids::{ShardId, Uuid};
 use crate::config::Config;
 use crate::config::masters::Masters;
 use crate::merge::stamp::Hlc;
-use crate::peer::mesh::Taken;
+use crate::peer::mesh::{PeerId, Taken};
 use crate::shard::Stats;
 
 /// Asked of another core; every core can be asked, itself included.
@@ -212,6 +212,8 @@ pub struct Figures {
     pub commands: Vec<(&'static str, CommandStats)>,
     /// What this shard has taken from masters.
     pub taken: Vec<(Uuid, Taken)>,
+    /// Records this shard has sent, by feed.
+    pub fed: Vec<(PeerId, u64)>,
     /// Lines of what this core knows of its links and feeds, see `peer`.
     pub peers: Vec<crate::peer::mesh::PeerFigures>,
 }

@@ -1,6 +1,7 @@
 //! Several cores of one node, and several nodes, in memory: everything a worker decides, without sockets or threads.
 
 mod configuring;
+mod crossing;
 mod isolation;
 mod keyspace;
 mod links;

@@ -46,6 +46,7 @@ impl Worker {
             commands: table::all().map(|spec| spec.name).zip(self.command_stats.iter().copied()).collect(),
             peers: self.peer_figures(now),
             taken: self.taken_figures(now),
+            fed: self.fed_figures(),
             loading_bytes: self.loading_bytes(),
             ..Figures::default()
         };
@@ -302,6 +303,7 @@ impl Sum {
             all.links_and_feeds.0 += one.links_and_feeds.0;
             all.links_and_feeds.1 += one.links_and_feeds.1;
             all.peers.extend(one.peers.iter().cloned());
+            all.fed.extend_from_slice(&one.fed);
         }
         all.errors_by_code.sort();
         Self { all, cores }

@@ -179,10 +179,12 @@ impl Worker {
                 put("node", &found.node.map(|origin| origin.node.to_string()).unwrap_or_default());
                 put("bytes_in", &found.bytes_in);
                 put("bytes_out", &found.bytes_out);
+                let (taken, lag_ms) = taken_from(sum, &found);
+                put("records_in", &taken.records());
+                put("duplicates", &taken.duplicates);
                 put("full_merges", &found.full_merges);
                 put("resumes", &found.resumes);
                 put("clock_offset_ms", &found.clock_offset_ms);
-                let (taken, lag_ms) = taken_from(sum, &found);
                 put("lag_ms", &lag_ms);
                 put("conflicts_won", &taken.won);
                 put("conflicts_lost", &taken.lost);
@@ -248,8 +250,13 @@ impl Worker {
             if peer.is_link {
                 let (taken, lag_ms) = taken_from(&sum, peer);
                 let (merges, resumes) = (peer.full_merges, peer.resumes);
-                text.push_str(&format!(",lag_ms={lag_ms},full_merges={merges},resumes={resumes}"));
+                text.push_str(&format!(",lag_ms={lag_ms}"));
+                text.push_str(&format!(",records_in={},duplicates={}", taken.records(), taken.duplicates));
+                text.push_str(&format!(",full_merges={merges},resumes={resumes}"));
                 text.push_str(&format!(",conflicts_won={},conflicts_lost={}", taken.won, taken.lost));
+            } else {
+                let fed = sum.all.fed.iter().filter(|(feed, _)| Some(*feed) == peer.id);
+                text.push_str(&format!(",records_out={}", fed.map(|(_, records)| records).sum::<u64>()));
             }
             text.push_str(&format!(",clock_offset_ms={},reason={}\r\n", peer.clock_offset_ms, peer.reason));
         }

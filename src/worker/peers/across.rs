@@ -21,7 +21,9 @@ impl Worker {
                 self.settle_stability();
                 if let Some(link) = asked.filter(|link| link.home == self.id) {
                     self.say_applied(link.conn);
+                    self.shard_has_said(link.conn, now);
                 }
+                self.look_who_caught_up();
             }
             PeerMessage::Acknowledge { link } => self.publish(Some(link), now),
             PeerMessage::Heard { report, feed } => self.heard(&report, feed),
@@ -103,6 +105,7 @@ impl Worker {
                 self.comparable_left(link);
                 self.peers.mergings.retain(|(of, _), _| *of != link);
             }
+            PeerMessage::Turn(turn) => self.turn(turn, now),
             PeerMessage::Broken { link } => {
                 if self.peers.conns.contains_key(&link.conn) {
                     self.break_conn(link.conn, "it sent something unreadable", now);

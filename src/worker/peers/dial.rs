@@ -9,10 +9,9 @@ use crate::base::time::Now;
 use crate::merge::origins::OriginId;
 use crate::merge::stamp::Hlc;
 use crate::peer::handshake::Hello;
-use crate::peer::mesh::{Comparable, PeerId, PeerMessage};
+use crate::peer::mesh::{Comparable, PeerId, PeerMessage, Turn};
 use crate::resp::value::Value;
 use crate::resp::write::Reply;
-use crate::shard::block::{self, Kind};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -111,8 +110,7 @@ impl Worker {
                 self.say_comparable(session.conn, hello, true, host.clone(), port);
                 self.broadcast(|| PeerMessage::Identified { host: host.clone(), port });
                 self.greet(session, now);
-                block::put(&mut session.output, Kind::Start, |_| {});
-                self.broadcast(|| PeerMessage::Direct { origin: hello.origin, healthy: true });
+                self.ask_turn(session.conn);
                 Ok(())
             }
         }
@@ -174,10 +172,11 @@ impl Worker {
                 members_said: Vec::new(),
                 standings_said: Vec::new(),
                 interest_said: Vec::new(),
-                their_direct: Vec::new(),
+                their_direct: None,
                 heard: Vec::new(),
                 started: false,
-                healthy: is_link,
+                phase: if is_link { Phase::Waiting } else { Phase::CaughtUp },
+                healthy: false,
                 uncredited: Vec::new(),
                 last_input_us: now.mono_us,
                 promise: Hlc::ZERO,
@@ -215,6 +214,9 @@ impl Worker {
         self.peers.pulling.retain(|_, link| *link != peer);
         self.broadcast(|| PeerMessage::Connected { origin: conn.origin, came: false });
         if conn.is_link {
+            if !matches!(conn.phase, Phase::CaughtUp) {
+                self.say_turn(Turn::Over(peer));
+            }
             if conn.healthy {
                 self.broadcast(|| PeerMessage::Direct { origin: conn.origin, healthy: false });
             }

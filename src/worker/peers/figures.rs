@@ -3,8 +3,9 @@
 use super::super::Worker;
 use super::*;
 use crate::base::time::Now;
-use crate::peer::mesh::PeerFigures;
+use crate::peer::mesh::{PeerFigures, PeerId};
 use crate::peer::roster::Row;
+use crate::shard::Stats;
 
 /// A lag is that of the newest write for this long; afterwards there is nothing that lags.
 const LATELY_US: u64 = 2_000_000;
@@ -68,12 +69,13 @@ impl Worker {
         target.bytes_before.1 += bytes_out;
     }
 
-    /// This shard has taken records from a master; `before`: writes that had won and lost, `newest`: its last own one.
-    pub(super) fn note_taken(&mut self, master: OriginIdx, before: (u64, u64), newest: Option<Hlc>, now: Now) {
+    /// This shard has taken records from a master; `before`: its counters then, `newest`: the master's last own one.
+    pub(super) fn note_taken(&mut self, master: OriginIdx, before: Stats, newest: Option<Hlc>, now: Now) {
         let stats = &self.shard.stats;
         let taken = self.peers.taken.entry(self.node.realm.origins.id(master).node).or_default();
-        taken.won += stats.merged_won - before.0;
-        taken.lost += stats.merged_lost - before.1;
+        taken.won += stats.merged_won - before.merged_won;
+        taken.lost += stats.merged_lost - before.merged_lost;
+        taken.duplicates += stats.duplicates - before.duplicates;
         if let Some(newest) = newest {
             (taken.age_ms, taken.at_us) = (Some(now.wall_ms as i64 - newest.wall_ms() as i64), now.mono_us);
         }
@@ -89,6 +91,11 @@ impl Worker {
         self.peers.taken.iter().map(figure).collect()
     }
 
+    /// How many records this shard has sent over each feed.
+    pub(in super::super) fn fed_figures(&self) -> Vec<(PeerId, u64)> {
+        self.peers.feeds.iter().map(|served| (served.id, served.feed.records)).collect()
+    }
+
     /// What INFO, ROLE and MULTIMASTER STATUS say of this core's links and feeds.
     pub(in super::super) fn peer_figures(&self, now: Now) -> Vec<PeerFigures> {
         let seconds = |since_us: u64| now.mono_us.saturating_sub(since_us) / 1_000_000;
@@ -97,6 +104,7 @@ impl Worker {
             let conn = target.conn().and_then(|id| self.peers.conns.get(&id));
             let session = target.conn().and_then(|id| self.sessions.get(id));
             figures.push(PeerFigures {
+                id: target.conn().map(|conn| PeerId { home: self.id, conn }),
                 is_link: true,
                 host: target.host.clone(),
                 port: target.port,
@@ -126,6 +134,7 @@ impl Worker {
             let session = self.sessions.get(*id);
             let remote = session.map_or("", |session| &session.endpoint.remote);
             figures.push(PeerFigures {
+                id: Some(PeerId { home: self.id, conn: *id }),
                 is_link: false,
                 host: remote.rsplit_once(':').map_or(remote, |(host, _)| host).into(),
                 port: conn.port,

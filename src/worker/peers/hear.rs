@@ -3,6 +3,7 @@
 use super::super::Worker;
 use super::super::batch::Message;
 use super::super::session::Session;
+use super::turn::Phase;
 use crate::base::ids::{ConnId, Partition, ShardId, Slot, Uuid};
 use crate::base::time::Now;
 use crate::merge::op::take_varint;
@@ -104,7 +105,7 @@ impl Worker {
                 let direct = usize::try_from(take_varint(&mut input)?).ok()?;
                 let nodes = codec::take_nodes(input)?;
                 let conn = self.peers.conns.get_mut(&session.conn)?;
-                conn.their_direct = nodes.get(..direct)?.to_vec();
+                conn.their_direct = Some(nodes.get(..direct)?.to_vec());
                 let members: Arc<[Uuid]> = nodes[direct..].into();
                 self.broadcast(|| PeerMessage::Members(Arc::clone(&members)));
             }
@@ -152,7 +153,10 @@ impl Worker {
             Kind::Records | Kind::FullBegin | Kind::FullKeys | Kind::FullSlot | Kind::FullEnd | Kind::Verify => {
                 self.deal(id, kind, payload, now)?;
             }
-            Kind::Heartbeat => self.hear_clock(session, payload, now)?,
+            Kind::Heartbeat => {
+                self.hear_clock(session, payload, now)?;
+                self.master_has_said(session.conn);
+            }
             // Behind the records that came before it, shard by shard.
             Kind::Acknowledge => self.broadcast(|| PeerMessage::Acknowledge { link: id }),
         }
@@ -229,7 +233,7 @@ impl Worker {
         let origin = |index: u16| from.dictionary.get(usize::from(index)).copied();
         match kind {
             Kind::Records => {
-                let before = (self.shard.stats.merged_won, self.shard.stats.merged_lost);
+                let before = self.shard.stats;
                 let mut newest = None;
                 let mut rest = bytes;
                 while !rest.is_empty() {
@@ -307,6 +311,9 @@ impl Worker {
             conn.promise = row.promise;
             if !conn.is_link && !conn.started {
                 conn.heard.extend_from_slice(&entries);
+            }
+            if let Phase::Begun(said) = &mut conn.phase {
+                said.extend(entries.iter().map(|&(origin, partition, hlc)| (origin, usize::from(partition), hlc)));
             }
         }
         let feed = (of_itself && !conn.is_link && conn.started).then_some(id);

@@ -13,6 +13,7 @@ mod membership;
 mod quorum;
 mod say;
 mod serve;
+mod turn;
 pub(super) mod verify;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,9 +30,11 @@ use crate::merge::version::Versions;
 use crate::peer::mesh::{Counts, Entry, PeerId, PeerMessage, Taken};
 use crate::peer::offset::Offset;
 use crate::peer::roster::{Roster, Row};
+use crate::peer::turns::Turns;
 use crate::shard::feed::Feed;
 use crate::shard::merging::Merging;
 use crate::shard::standing::Standing;
+use turn::Phase;
 
 /// A reader may have this many bytes unsent before its shards stop; then they wait and the backlog moves on.
 const FEED_UNSENT_MAX: usize = 1 << 20;
@@ -75,6 +78,8 @@ pub(super) struct Peers {
     next_dial: u64,
     /// Partitions being pulled, and over which link.
     pulling: BTreeMap<u8, PeerId>,
+    /// Of all links of the node; one core's is used.
+    turns: Turns,
     active: bool,
     verify: verify::Verify,
 }
@@ -116,11 +121,12 @@ struct Conn {
     members_said: Vec<Uuid>,
     standings_said: Vec<Standing>,
     interest_said: Vec<OriginId>,
-    /// Nodes the other end is connected to.
-    their_direct: Vec<Uuid>,
-    /// What its reader has, heard before `Start`.
+    /// Nodes the other end is connected to, once it has said so.
+    their_direct: Option<Vec<Uuid>>,
+    /// Of a feed: what its reader has, heard before `Start`, and whether that came.
     heard: Vec<Entry>,
     started: bool,
+    phase: Phase,
     healthy: bool,
     uncredited: Vec<(ShardId, usize)>,
     last_input_us: u64,
@@ -157,6 +163,7 @@ impl Peers {
             next_heartbeat_us: 0,
             next_dial: 0,
             pulling: BTreeMap::new(),
+            turns: Turns::default(),
             active: false,
             verify: verify::Verify::default(),
         }
@@ -227,6 +234,7 @@ impl Worker {
             self.count_unknown();
             self.tend_members(now);
             self.check_health(now);
+            self.deal_turns(now);
             self.say_news(now);
             self.share_counts(now);
         }
@@ -274,7 +282,7 @@ impl Worker {
                 dead.push(*id);
             }
             let healthy = silent_us <= SILENT_US;
-            if conn.is_link && healthy != conn.healthy {
+            if conn.is_link && conn.phase.has_begun() && healthy != conn.healthy {
                 conn.healthy = healthy;
                 changed.push((conn.origin, healthy));
             }

@@ -52,16 +52,20 @@ impl Worker {
             interest.dedup();
             if interest != conn.interest_said {
                 // What we have of an origin that is wanted again must be known before it is streamed again.
-                conn.said.remove(&self.peers.roster.own().node);
+                if conn.interest_said.iter().any(|origin| !interest.contains(origin)) {
+                    conn.said.remove(&self.peers.roster.own().node);
+                }
                 conn.interest_said.clone_from(&interest);
                 self.say_row(conn, None, out, true);
                 block::put(out, Kind::Interest, |out| codec::put_origins(out, &interest));
             }
         }
         self.say_row(conn, None, out, heartbeat);
+        // Of others only what the other end does not hear from themselves, once it has said whom it hears.
         for at in 0..self.peers.roster.others().len() {
             let node = self.peers.roster.others()[at].node;
-            if node != conn.origin.node && !conn.their_direct.contains(&node) {
+            let is_news = conn.their_direct.as_ref().is_some_and(|direct| !direct.contains(&node));
+            if node != conn.origin.node && is_news {
                 self.say_row(conn, Some(at), out, heartbeat);
             }
         }

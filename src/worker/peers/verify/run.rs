@@ -23,6 +23,9 @@ const TOGETHER: usize = 8;
 /// A peer that has not answered for this long is given up, microseconds.
 const PATIENCE_US: u64 = 10_000_000;
 
+/// Writes under way are younger than this, milliseconds: what is further apart is behind.
+const APART_MS: u64 = 1000;
+
 /// Keys of a slot are asked for in parts of about so many.
 const LIST_KEYS: usize = 8192;
 
@@ -198,6 +201,7 @@ impl Worker {
     ) {
         let Some(side) = run.side_of(peer) else { return };
         run.sides[side].heard_us = now.mono_us;
+        let is_asked_for = run.is_asked_for();
         let Some(active) = run.active.get_mut(&partition.0) else { return };
         if active.level != level || !matches!(active.theirs[side], Theirs::Awaited) {
             return;
@@ -211,6 +215,12 @@ impl Worker {
             return;
         }
         let ours = self.shard.applied_of(partition);
+        // The comparison that always goes on comes round again: it does not ask after key and key while a node catches
+        // up with what it missed. That took more bytes than what was missed.
+        if !is_asked_for && apart_ms(&ours, &versions) > APART_MS {
+            active.theirs[side] = Theirs::Settled;
+            return;
+        }
         let known = active.versions.take().unwrap_or(ours);
         active.versions = Some(least(&known, &versions));
         active.theirs[side] = Theirs::Here(sums);
@@ -296,6 +306,14 @@ impl Run {
         self.active.values().any(|active| matches!(active.theirs[side], Theirs::Awaited))
             || self.exams.values().any(|exam| exam.side == side && exam.is_awaited())
     }
+}
+
+// How much later one has heard of some origin than the other.
+fn apart_ms(a: &[(OriginIdx, Hlc)], b: &[(OriginIdx, Hlc)]) -> u64 {
+    let ms = |of: &[(OriginIdx, Hlc)], origin: OriginIdx| {
+        of.iter().find(|(known, _)| *known == origin).map_or(0, |(_, hlc)| hlc.wall_ms())
+    };
+    a.iter().chain(b).map(|&(origin, _)| ms(a, origin).abs_diff(ms(b, origin))).max().unwrap_or(0)
 }
 
 // What both have applied.
