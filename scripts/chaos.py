@@ -67,7 +67,7 @@ class Node:
             self.incarnation += 1
             self.start()
 
-    def is_firm(self, incarnation, when):
+    def is_firm(self, incarnation, when, _key):
         killed = self.killed_at.get(incarnation)
         return killed is None or when < killed - self.options.grace / 1000
 

@@ -10,6 +10,7 @@ answered to one thread:
 An answer is a promise, unless the node was killed so soon after it that nobody else need have it (`is_firm` of a node):
 then it may be lost, and only then. A command without an answer may or may not have happened.
 """
+import binascii
 import random
 import sys
 import threading
@@ -18,16 +19,17 @@ import time
 from resp import ReplyError
 
 WRITERS, BATCH = 2, 20
-OWN, SHARED = 200, 50
+# Keys of each kind; of `x:` half of the commands take one of the first, which are hot, and half any.
+OWN, SHARED, CONTESTED = 200, 50, 2000
 
 
 class Writer(threading.Thread):
     """With `eras` keys are not shared between the runs of a node: a clock set back while its data was lost may let an
     older write win over a newer one of the next run, and rightly so. With `expiring` false no key has a deadline."""
 
-    def __init__(self, node, number, options, stop, eras=False, expiring=True):
+    def __init__(self, node, number, options, stop, eras=False, expiring=True, now=time.monotonic):
         super().__init__(daemon=True)
-        self.node, self.stop, self.options = node, stop, options
+        self.node, self.stop, self.options, self.now = node, stop, options, now
         self.name = f"{node.number}.{number}"
         self.random = random.Random(f"{options.seed}.{self.name}")
         self.sequence, self.eras, self.expiring = 0, eras, expiring
@@ -61,7 +63,7 @@ class Writer(threading.Thread):
                         kind = str(reply).split(" ")[0]
                         self.errors[kind] = self.errors.get(kind, 0) + 1
                     else:
-                        settle(reply, incarnation, time.monotonic())
+                        settle(reply, incarnation, self.now())
                         self.done += 1
             except (OSError, ConnectionError, ReplyError):
                 if client is not None:
@@ -114,7 +116,7 @@ class Writer(threading.Thread):
             key, by = f"hc:{r.randrange(SHARED)}", r.randrange(1, 10)
             return ("HINCRBY", key, "f", by), self.add(key, by)
         if kind < 0.95 or not self.expiring:
-            key = f"x:{r.randrange(OWN)}"
+            key = f"x:{r.randrange(r.choice((OWN, CONTESTED)))}"
             return (("DEL", key) if r.random() < 0.3 else ("SET", key, f"{me}.{n}")), ignore
         return ("SET", f"e:{r.randrange(OWN)}", n, "PX", r.randrange(1, 5000)), ignore
 
@@ -160,10 +162,12 @@ class Account:
         self.nodes, self.writers = nodes, writers
         self.promises = self.excused = self.broken = 0
         self.increments = self.increments_excused = self.increments_lost = self.increments_extra = 0
+        # Counters that must hold one number, since every increment was answered and none may be lost.
+        self.exact = 0
         self.examples, self.gone = [], {}
         for writer in writers:
             for key, (incarnation, when) in writer.gone.items():
-                firm = when is not None and writer.node.is_firm(incarnation, when)
+                firm = when is not None and writer.node.is_firm(incarnation, when, key)
                 self.gone[key] = self.gone.get(key, False) or firm
 
     def broke(self, text):
@@ -193,7 +197,7 @@ class Account:
             value, incarnation, when = writer.unique[key]
             self.promises += 1
             if reply != (None if value is None else b"%d" % value):
-                if writer.node.is_firm(incarnation, when):
+                if writer.node.is_firm(incarnation, when, key):
                     what = "deleted, but there" if value is None else f"should be {value}"
                     self.broke(f"{key} is {reply}, {what}")
                 else:
@@ -207,7 +211,7 @@ class Account:
             self.promises += 1
             got = -1 if reply is None else int(reply)
             if not value <= got <= writer.sent[key]:
-                if got <= writer.sent[key] and not writer.node.is_firm(incarnation, when):
+                if got <= writer.sent[key] and not writer.node.is_firm(incarnation, when, key):
                     self.excused += 1
                 else:
                     self.broke(f"{key} is {reply}, should be {value}")
@@ -221,11 +225,12 @@ class Account:
                 for by, incarnation, when in writer.added.get(key, ()):
                     if when is None:
                         unknown += by
-                    elif writer.node.is_firm(incarnation, when):
+                    elif writer.node.is_firm(incarnation, when, key):
                         firm += by
                     else:
                         grace += by
             got = int(reply or 0)
+            self.exact += grace + unknown == 0
             self.increments += firm + grace
             self.increments_excused += max(0, min(grace, firm + grace - got))
             if got < firm:
@@ -234,6 +239,11 @@ class Account:
             if got > firm + grace + unknown:
                 self.increments_extra += got - firm - grace - unknown
                 self.broke(f"{key} is {got}, at most {firm + grace + unknown} were sent")
+
+
+def partition(key):
+    """Of a key (without braces): 64 of the 16384 slots, which are CRC16."""
+    return (binascii.crc_hqx(key, 0) & 16383) >> 6
 
 
 def ask(client, commands, step=500):

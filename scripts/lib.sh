@@ -40,17 +40,22 @@ as_root() {
 }
 
 apt_is_fresh=
+# install_package PACKAGE: with apt, or it fails.
+install_package() {
+    command -v apt-get >/dev/null || fail "there is no apt-get to install it with: install $1"
+    if [ -z "$apt_is_fresh" ]; then
+        title "Installing what is missing" >&2
+        as_root env DEBIAN_FRONTEND=noninteractive apt-get update -q >&2
+        apt_is_fresh=yes
+    fi
+    note "installing $1" >&2
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$1" >&2
+}
+
 # need COMMAND PACKAGE: installs the package unless the command is there.
 need() {
     command -v "$1" >/dev/null && return 0
-    command -v apt-get >/dev/null || fail "$1 is missing and there is no apt-get to install it with: install $2"
-    if [ -z "$apt_is_fresh" ]; then
-        title "Installing what is missing"
-        as_root env DEBIAN_FRONTEND=noninteractive apt-get update -q
-        apt_is_fresh=yes
-    fi
-    note "installing $2"
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$2"
+    install_package "$2"
     hash -r
     command -v "$1" >/dev/null || fail "$2 is installed, but there is still no $1"
 }

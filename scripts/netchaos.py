@@ -1,21 +1,17 @@
 #!/usr/bin/env python3
 """The driving part of netchaos.sh, which see; it expects to be process 1 of network, mount and process namespaces that
-vanish with it. The ledger is ledger.py's, links are wire.py's, the picture is picture.py's.
+vanish with it. The ledger is ledger.py's, links are wire.py's, faults are faults.py's, what may be lost with a killed
+node is for holdings.py to say, and the picture is picture.py's.
 
 Clients reach every node over a link of its own that no fault touches, so that an answer that does not come is the
-node's doing. *Probes*: every second one MSET on each node writes a key of each of the 256 partitions. Streams of an
-origin and partition arrive in order, so when another node shows a probe in all partitions it has all that was
-acknowledged before. What all others had when a node was killed is firm; what they had not may be lost with it.
+node's doing.
 """
 import argparse
 import glob
 import json
 import os
-import random
-import shutil
-import signal
+import statistics
 import sys
-import tempfile
 import threading
 import time
 
@@ -24,27 +20,30 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import faults  # noqa: E402
 import picture  # noqa: E402
 import wire  # noqa: E402
-from ledger import WRITERS, Account, Writer, digest, links_up, progress, wait_until  # noqa: E402
-from resp import ReplyError, Server  # noqa: E402
+from clock import Clock  # noqa: E402
+from holdings import GRACE_S, Probes  # noqa: E402
+from ledger import CONTESTED, WRITERS, Account, Writer, digest, links_up, progress, wait_until  # noqa: E402
+from resp import Client, ReplyError, Server  # noqa: E402
 
-PASSWORD, PORT, PARTITIONS = "chaos", 7000, 256
-# Delay every link has, and repl-timeout: short, so that cuts are noticed.
-DELAY_MS, SILENCE_S = 1, 5
+# repl-timeout is short, so that cuts are noticed. Nobody is waited for longer than PATIENCE_S: that is no limit to
+# meet, only an end.
+PASSWORD, PORT, SILENCE_S, PATIENCE_S = "chaos", 7000, 5, 600
 
 
 def arguments():
     parser = argparse.ArgumentParser(prog="netchaos.sh")
     parser.add_argument("--server", required=True)
     parser.add_argument("--picture", required=True)
+    parser.add_argument("--work", required=True, help="a directory for data and logs")
     parser.add_argument("--topology", choices=["mesh-3", "ring-4"], required=True)
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--rate", type=float, default=300, help="commands a second on each node")
     parser.add_argument("--settle", type=float, default=120, help="seconds within which the nodes must agree")
     parser.add_argument("--jump", type=float, default=120, help="farthest jump of a clock, seconds")
     parser.add_argument("--seed", type=int, default=int(time.time()))
-    parser.add_argument("--keep", action="store_true", help="keep data and logs")
     return parser.parse_args()
 
 
@@ -88,21 +87,28 @@ class PublicClient:
 
 
 class Node:
-    def __init__(self, number, masters, base, options, library):
-        self.number, self.options, self.library = number, options, library
+    def __init__(self, number, masters, options, library, clock):
+        self.number, self.options, self.library, self.run_clock = number, options, library, clock
         self.space, self.host = f"node{number}", f"10.201.{number}.2"
-        self.directory, self.lock = os.path.join(base, str(number)), threading.Lock()
-        self.incarnation, self.firm_until, self.server, self.masters = 0, {}, None, masters
+        self.directory, self.lock = os.path.join(options.work, str(number)), threading.Lock()
+        self.incarnation, self.holdings, self.server, self.masters = 0, None, None, masters
+        # Of each SIGSTOP its (begin, end), of each SIGKILL the seconds before it that may be lost.
+        self.freezes, self.kills = [], []
         self.clock = os.path.join(self.directory, "clock")
         os.makedirs(os.path.join(self.directory, "data"))
         self.command = ["ip", "netns", "exec", self.space, options.server, "--port", PORT, "--bind", "0.0.0.0"]
         self.command += ["--requirepass", PASSWORD, "--masterauth", PASSWORD, "--multi-master", "yes"]
-        self.command += ["--active-replica", "yes", "--server-threads", 1, "--server-thread-affinity", "no"]
-        self.command += ["--enable-debug-command", "yes", "--save", 10, 1, "--dir", os.path.join(self.directory, "data")]
-        # A short backlog, so that longer cuts end in merges of whole partitions.
-        self.command += ["--repl-timeout", SILENCE_S, "--repl-ping-replica-period", 1, "--repl-backlog-size", "1mb"]
+        # Nodes with one core and with two.
+        self.command += ["--active-replica", "yes", "--server-threads", 1 + number % 2, "--server-thread-affinity", "no"]
+        # Snapshots are asked for, so that it is known what is in them.
+        self.command += ["--enable-debug-command", "yes", "--save", "", "--dir", os.path.join(self.directory, "data")]
+        self.command += ["--repl-timeout", SILENCE_S, "--repl-ping-replica-period", 1]
+        # Backlogs of a second or two and of some ten, so that links come back in both ways: by merging whole
+        # partitions, and from the backlog.
+        self.command += ["--repl-backlog-size", "2mb" if number % 2 else "256kb"]
         for host in masters:
             self.command += ["--replicaof", host, PORT]
+        self.set_clock(0)
 
     def set_clock(self, seconds):
         with open(self.clock + ".new", "w", encoding="ascii") as file:
@@ -116,30 +122,34 @@ class Node:
         environment = {**os.environ, **(words if self.library else {})}
         command = [str(word) for word in self.command]
         self.server = Server(command, PORT, self.directory, PASSWORD, self.host, environment)
-        self.server.wait_ready(60)
+        self.server.wait_ready(PATIENCE_S)
 
-    def kill(self, firm_until, down_s):
+    def kill(self, holdings, down_s):
         """Connections wait until it is back, so each belongs to one incarnation."""
         with self.lock:
-            self.firm_until[self.incarnation] = firm_until()
+            now = self.run_clock.now()
+            frozen_s = sum(end - begin for begin, end in self.freezes if end > now - GRACE_S)
             self.server.kill()
+            loose_s = holdings.has_been_killed(self.number, now, frozen_s)
+            self.kills.append(loose_s)
+            progress(f"node {self.number}: what it acknowledged in the last {loose_s:.1f} s may be lost with it")
             time.sleep(down_s)
             self.incarnation += 1
             self.start()
 
-    def is_firm(self, incarnation, when):
-        return incarnation not in self.firm_until or when < self.firm_until[incarnation]
+    def is_firm(self, incarnation, when, key):
+        return self.holdings.is_firm((self.number, incarnation), when, key)
 
     def connect(self):
         with self.lock:
-            return PublicClient(self.host, 90), self.incarnation
+            return PublicClient(self.host, PATIENCE_S), self.incarnation
 
 
 class Network:
     """A hub with a link to each node for clients, and the links between nodes that faults are for."""
 
     def __init__(self, nodes_count, pairs, seed):
-        self.pairs, ends = pairs, []
+        self.pairs = pairs
         wire.run("ip", "link", "set", "lo", "up")
         wire.run("mount", "-t", "tmpfs", "none", "/run")
         os.mkdir("/run/netns")
@@ -152,14 +162,23 @@ class Network:
             wire.run("ip", "link", "set", f"hub{number}", "up")
             wire.run("ip", "-n", space, "addr", "add", f"10.201.{number}.2/24", "dev", "hub")
             wire.run("ip", "-n", space, "link", "set", "hub", "up")
-        for link, (a, b) in enumerate(pairs):
-            ends.append(((f"node{a}", f"l{link}a", f"10.200.{link}.1"), (f"node{b}", f"l{link}b", f"10.200.{link}.2")))
-        self.has_netem = wire.has_netem()
-        if not self.has_netem:
-            progress("this kernel has no netem: links are TUN devices, and wire.py delays and drops their packets")
-        self.wire = wire.Netem(ends) if self.has_netem else wire.Tun(ends, seed)
+        self.wire = self.make_links(seed)
         self.faults, self.lock = [], threading.Lock()
         self.apply()
+
+    def make_links(self, seed):
+        ends = [((f"node{a}", f"l{link}a", f"10.200.{link}.1"), (f"node{b}", f"l{link}b", f"10.200.{link}.2"))
+                for link, (a, b) in enumerate(self.pairs)]
+        ways = [("netem", lambda: wire.Netem(ends))] if wire.has_netem() else []
+        for name, make in [*ways, ("TUN devices whose packets wire.py delays and drops", lambda: wire.Tun(ends, seed))]:
+            made = make()
+            complaints = wire.check(made, ends)
+            if not complaints:
+                progress(f"links are made with {name}; they delay, lose and cut as told")
+                return made
+            progress(f"links made with {name} do not do as told: {'; '.join(complaints)}")
+            made.close()
+        raise SystemExit("failed: no links can be made here that delay, lose and cut packets as told")
 
     def host(self, of, seen_from):
         """The address of node `of` on its link with `seen_from`."""
@@ -172,8 +191,7 @@ class Network:
         for link in range(len(self.pairs)):
             for direction in (0, 1):
                 mine = [shape for where, ways, shape in self.faults if where == link and direction in ways]
-                self.wire.shape(link, direction, max([DELAY_MS] + [delay for delay, _, _ in mine]),
-                                max([0] + [loss for _, loss, _ in mine]), any(cut for _, _, cut in mine))
+                self.wire.shape(link, direction, *(mine or [(faults.DELAY_MS, 0, False)])[0])
 
     def change(self, add=(), remove=()):
         with self.lock:
@@ -181,244 +199,216 @@ class Network:
             self.apply()
 
 
-class Probes:
-    def __init__(self, nodes):
-        self.nodes, self.over = nodes, threading.Event()
-        count = len(nodes)
-        # Of each node: when each probe began; what each node (first index) shows of each (second): least of all
-        # partitions, and how many partitions are behind the last probe.
-        self.began, self.shown = [[0.0] for _ in nodes], [[0] * count for _ in nodes]
-        self.behind, self.acknowledged = [[0] * count for _ in nodes], [0] * count
-        self.tags = tags_of_partitions()
-        self.threads = [threading.Thread(target=self.run, args=(node,), daemon=True) for node in nodes]
-        for thread in self.threads:
-            thread.start()
+class Watch:
+    """Twice a second: how far each node lags, and how many contested keys are not alike on those that answer."""
 
-    def run(self, node):
-        client, me = None, node.number
-        while not self.over.wait(1.0):
+    def __init__(self, nodes, probes, clock):
+        self.nodes, self.probes, self.clock, self.over = nodes, probes, clock, threading.Event()
+        self.keys = [f"x:{n}" for n in range(CONTESTED)]
+        self.clients, self.lags, self.unlike = [None] * len(nodes), [[] for _ in nodes], []
+        self.thread = threading.Thread(target=self.run, daemon=True)
+
+    def run(self):
+        while not self.over.wait(0.5):
+            now = self.clock.now()
+            # Lag is seen by probes only.
+            for node in self.nodes if not self.probes.over.is_set() else ():
+                self.lags[node.number].append((now, self.probes.holdings.lag(node.number, now)))
+            digests = [digests for digests in self.ask() if digests]
+            self.unlike.append((now, sum(len(set(digests)) > 1 for digests in zip(*digests))))
+
+    def ask(self):
+        """All at the same time; who does not answer soon is left out."""
+        for number, node in enumerate(self.nodes):
             try:
-                if client is None:
-                    client = node.connect()[0]
-                number = len(self.began[me])
-                self.began[me].append(time.monotonic())
-                words = [word for tag in self.tags for word in (f"p:{me}:{{{tag}}}", number)]
-                client.run("MSET", *words)
-                self.acknowledged[me] = number
-                for other in range(len(self.nodes)):
-                    goal = self.acknowledged[other]
-                    values = client.run("MGET", *(f"p:{other}:{{{tag}}}" for tag in self.tags))
-                    numbers = [int(value or 0) for value in values]
-                    self.shown[me][other] = max(self.shown[me][other], min(numbers))
-                    self.behind[me][other] = sum(number < goal for number in numbers)
+                self.clients[number] = self.clients[number] or Client(PORT, PASSWORD, 0.3, node.host)
+                self.clients[number].send(("DEBUG", "DIGEST-VALUE", *self.keys))
             except (OSError, ReplyError):
-                if client is not None:
-                    client.close()
-                client = None
-
-    def firm_until(self, node):
-        me = node.number
-        return self.began[me][min(self.shown[other.number][me] for other in self.nodes if other is not node)]
-
-    def lag(self, node):
-        """Seconds since the node had everything that the others had acknowledged."""
-        now, me, worst = time.monotonic(), node.number, 0.0
-        for other in range(len(self.nodes)):
-            if other != me and self.shown[me][other] < self.acknowledged[other]:
-                worst = max(worst, now - self.began[other][self.shown[me][other] + 1])
-        return worst
+                self.clients[number] = None
+        for number, client in enumerate(self.clients):
+            try:
+                reply = client.read() if client else None
+                yield reply if isinstance(reply, list) else None
+            except OSError:
+                client.close()
+                self.clients[number] = None
+                yield None
 
 
-def tags_of_partitions():
-    found, number = {}, 0
-    while len(found) < PARTITIONS:
-        crc = 0
-        for byte in str(number).encode():
-            crc ^= byte << 8
-            for _ in range(8):
-                crc = (crc << 1 ^ (0x1021 if crc & 0x8000 else 0)) & 0xFFFF
-        found.setdefault((crc & 16383) >> 6, number)
-        number += 1
-    return list(found.values())
+class Run:
+    def __init__(self, nodes, network, options, has_clock, clock):
+        self.nodes, self.network, self.options, self.clock = nodes, network, options, clock
+        self.has_clock, self.stop, self.broken, self.caused = has_clock, threading.Event(), [], []
+        self.probes = Probes(nodes, clock)
+        for node in nodes:
+            node.holdings = self.probes.holdings
+        self.watch = Watch(nodes, self.probes, clock)
+        self.writers = [Writer(node, number, options, self.stop, eras=True, expiring=False, now=clock.now)
+                        for node in nodes for number in range(WRITERS)]
+        for writer in self.writers:
+            writer.others = [other for other in self.writers if other.node is not writer.node]
 
-
-def plan(options, nodes_count, pairs, has_clock):
-    """Faults as (lane, kind, begin, end, detail), at most two at a time and one in a lane; from the seed alone."""
-    chance, faults, free = random.Random(options.seed), [], {}
-    kinds = ["cut", "oneway", "oneway", "slow", "slow", "isolate", "kill", "kill", "freeze"] + ["jump"] * 2 * has_clock
-    slots, bag = [0.0, options.seconds / 40], []
-    while True:
-        slot = slots.index(min(slots))
-        begin = slots[slot] + chance.uniform(1, 6)
-        # Each kind in its turn, in an order left to chance, so that short runs have them all as well.
-        bag = bag or chance.sample(kinds, len(kinds))
-        kind = bag.pop()
-        longest = min(40.0, max(4.0, options.seconds / 8))
-        end = begin + (chance.uniform(0.2, 3) if kind == "kill" else chance.uniform(2, longest))
-        if end > options.seconds:
-            return sorted(faults, key=lambda fault: fault[2])
-        place = chance.randrange(len(pairs) if kind in ("cut", "oneway", "slow") else nodes_count)
-        lane = f"link {pairs[place][0]}-{pairs[place][1]}" if kind in ("cut", "oneway", "slow") else f"node {place}"
-        detail = {"oneway": chance.randrange(2), "slow": (chance.randrange(10, 200), chance.randrange(0, 12)),
-                  "jump": round(chance.choice([-1, 1]) * chance.uniform(5, options.jump))}.get(kind)
-        slots[slot] = end
-        if free.get(lane, 0) <= begin:
-            free[lane] = end
-            faults.append((lane, kind, begin, end, place, detail))
-
-
-def cause(fault, nodes, network, probes, began, marks, stop):
-    """One fault from its begin to its end, whatever happens meanwhile."""
-    lane, kind, begin, end, place, detail = fault
-    if stop.wait(max(0.0, began + begin - time.monotonic())):
-        return
-    words = f"{lane}: {kind}" + ("" if detail is None else f" {detail}") + f" for {end - begin:.0f} s"
-    progress(words)
-    changes = []
-    if kind in ("cut", "oneway", "slow"):
-        ways = (detail,) if kind == "oneway" else (0, 1)
-        changes = [(place, ways, (*detail, False) if kind == "slow" else (DELAY_MS, 0, True))]
-    elif kind == "isolate":
-        changes = [(link, (0, 1), (DELAY_MS, 0, True)) for link, pair in enumerate(network.pairs) if place in pair]
-    start = time.monotonic() - began
-    if changes:
-        network.change(add=changes)
-        stop.wait(end - begin)
-        network.change(remove=changes)
-    elif kind == "kill":
-        nodes[place].kill(lambda: probes.firm_until(nodes[place]), end - begin)
-    elif kind == "freeze":
-        nodes[place].server.signal(signal.SIGSTOP)
-        stop.wait(end - begin)
-        nodes[place].server.signal(signal.SIGCONT)
-    elif kind == "jump":
-        nodes[place].set_clock(detail)
-        stop.wait(end - begin)
-        nodes[place].set_clock(0)
-    marks.append((lane, kind, start, time.monotonic() - began, words))
-
-
-def drive(nodes, network, options, has_clock):
-    probes, stop, over = Probes(nodes), threading.Event(), threading.Event()
-    writers = [Writer(node, number, options, stop, True, False) for node in nodes for number in range(WRITERS)]
-    for writer in writers:
-        writer.others = [other for other in writers if other.node is not writer.node]
-        writer.start()
-    began, marks, failures = time.monotonic(), [], []
-    lags, behind = {f"node {node.number}": [] for node in nodes}, {f"node {node.number}": [] for node in nodes}
-
-    def watch():
-        while not over.wait(0.5):
-            for node in nodes:
-                when, name = time.monotonic() - began, f"node {node.number}"
-                lags[name].append((when, probes.lag(node)))
-                behind[name].append((when, max(probes.behind[node.number])))
-
-    def cause_noted(fault):
+    def cause(self, fault):
         try:
-            cause(fault, nodes, network, probes, began, marks, stop)
+            if faults.cause(fault, self.nodes, self.network, self.probes, self.clock, self.stop):
+                self.caused.append(fault)
         except (OSError, SystemExit) as error:
-            failures.append(f"{fault}: {error}")
-            stop.set()
+            self.broken.append(f"{fault.words}: {error}")
+            self.stop.set()
 
-    faults = plan(options, len(nodes), network.pairs, has_clock)
-    progress(f"{options.topology}, seed {options.seed}; {options.seconds:.0f} s of load with {len(faults)} faults")
-    threads = [threading.Thread(target=cause_noted, args=(fault,), daemon=True) for fault in faults]
-    threading.Thread(target=watch, daemon=True).start()
-    for thread in threads:
-        thread.start()
-    stop.wait(options.seconds)
-    for thread in threads:
-        thread.join(90)
-    stop.set()
-    for writer in writers:
-        writer.join(120)
-    probes.over.set()
-    for thread in probes.threads:
-        thread.join(120)
-    ended = [f"node {node.number} ended: {node.server.tail()}" for node in nodes if node.server.process.poll() is not None]
-    if ended or failures:
-        raise SystemExit("failed: " + "; ".join(ended + failures))
-    healed = time.monotonic()
-    linked = wait_until(options.settle, lambda: all(links_up(node) == len(node.masters) for node in nodes))
-    agreed = wait_until(options.settle, lambda: len({digest(node) for node in nodes}) == 1)
-    over.set()
-    marks_end = time.monotonic() - began
-    sums = {str(node.connect()[0].run("MULTIMASTER", "DIGEST")) for node in nodes}
-    account = Account(nodes, writers)
-    for node in nodes:
-        account.check(node)
-    mismatches = sum(int(node.connect()[0].info("all").get("digest_mismatches", 0)) for node in nodes)
-    picture.draw(options.picture, f"{options.topology}, seed {options.seed}: healed at {healed - began:.0f} s, agreed "
-                 f"{'never' if agreed is None else f'{agreed:.1f} s'} later", marks_end,
-                 [f"node {node.number}" for node in nodes] + [f"link {a}-{b}" for a, b in network.pairs], marks,
-                 [("lag: seconds since a node had all that others had acknowledged", lags),
-                  ("divergence: partitions in which a node is behind another's last probe, of 256", behind)])
-    errors = {}
-    for writer in writers:
-        for kind, count in writer.errors.items():
-            errors[kind] = errors.get(kind, 0) + count
-    result = {
-        "topology": options.topology, "seconds": options.seconds, "seed": options.seed, "netem": network.has_netem,
-        "client": f"redis-py {redis.__version__}", "clock_jumps": has_clock,
-        "faults": {kind: sum(mark[1] == kind for mark in marks) for kind in picture.FAULTS},
-        "answered": sum(writer.done for writer in writers), "errors": errors,
-        "unanswered": sum(writer.unanswered for writer in writers),
-        "linked_after_s": linked and round(linked, 1), "agreed_after_s": agreed and round(agreed, 1),
-        "lag_max_s": round(max(lag for line in lags.values() for _, lag in line), 1),
-        "promises_checked": account.promises, "promises_broken": account.broken,
-        "deletes_elsewhere_checked": sum(account.gone.values()), "lost_with_killed_nodes": account.excused,
-        "increments_checked": account.increments, "increments_lost": account.increments_lost,
-        "increments_extra": account.increments_extra, "increments_lost_with_killed_nodes": account.increments_excused,
-        "digest_mismatches": mismatches, "picture": options.picture,
-    }
-    unexpected = {kind: count for kind, count in errors.items() if kind != "LOADING"}
-    complaints = [
-        (linked is None, f"not all links came back within {options.settle:.0f} s"),
-        (agreed is None or len(sums) != 1, f"the nodes did not agree within {options.settle:.0f} s"),
-        (account.broken > 0, f"{account.broken} promises are broken, such as: " + "; ".join(account.examples)),
-        (mismatches > 0, f"{mismatches} mismatches of digests were found"),
-        (bool(unexpected), f"unexpected errors: {unexpected}"),
-    ]
-    result["ok"] = not any(is_true for is_true, _ in complaints)
-    for is_true, words in complaints:
-        if is_true:
-            print(f"failed: {words}", file=sys.stderr)
-    print(json.dumps(result), flush=True)
-    return 0 if result["ok"] else 1
+    def load(self):
+        """All faults under load, then some more load, then none."""
+        planned = faults.plan(self.options, len(self.nodes), self.network.pairs, self.has_clock)
+        progress(f"{self.options.topology}, seed {self.options.seed}; {self.options.seconds:.0f} s of load with "
+                 f"{len(planned)} faults")
+        self.began = self.clock.now()
+        for fault in planned:
+            fault.begin, fault.end = fault.begin + self.began, fault.end + self.began
+        threads = [threading.Thread(target=self.cause, args=(fault,), daemon=True) for fault in planned]
+        for thread in [self.probes, self.watch.thread, *self.writers, *threads]:
+            thread.start()
+        self.clock.wait_until(self.began + self.options.seconds, self.stop)
+        for thread in threads:
+            thread.join(PATIENCE_S)
+        self.healed = max((fault.end for fault in self.caused), default=self.began)
+        self.stop.set()
+        for writer in self.writers:
+            writer.join(PATIENCE_S)
+        self.probes.stop()
+        self.quiet = self.clock.now()
+        for node in self.nodes:
+            if node.server.process.poll() is not None:
+                self.broken.append(f"node {node.number} ended by itself: {node.server.tail()}")
+        if self.broken:
+            raise SystemExit("failed: " + "; ".join(self.broken))
+
+    def settle(self):
+        """Waits for links and agreement; the seconds it took, None for never."""
+        def since(limit, what):
+            return None if wait_until(limit, what) is None else round(self.clock.now() - self.quiet, 1)
+
+        limit = self.options.settle
+        self.linked = since(limit, lambda: all(links_up(node) == len(node.masters) for node in self.nodes))
+        self.agreed = since(limit, lambda: len({digest(node) for node in self.nodes}) == 1)
+        # For the picture.
+        time.sleep(1)
+        self.watch.over.set()
+        self.watch.thread.join(PATIENCE_S)
+
+    def check(self):
+        clients = [node.connect()[0] for node in self.nodes]
+        self.probes.look_back(clients[0])
+        account = Account(self.nodes, self.writers)
+        for node in self.nodes:
+            account.check(node)
+        digests = {str(client.run("MULTIMASTER", "DIGEST")) for client in clients}
+        verified = [verify(client) for client in clients]
+        mismatches = sum(int(client.info("replication")["digest_mismatches"]) for client in clients)
+        return account, digests, verified, mismatches
+
+    def report(self):
+        account, digests, verified, mismatches = self.check()
+        options, errors = self.options, {}
+        for writer in self.writers:
+            for kind, count in writer.errors.items():
+                errors[kind] = errors.get(kind, 0) + count
+        lags = [value for line in self.watch.lags for _, value in line]
+        kinds = {kind: sum(fault.kind == kind for fault in self.caused) for kind in faults.KINDS}
+        caught_up = next((when for when, *values in zip((when for when, _ in self.watch.lags[0]),
+                                                        *([lag for _, lag in line] for line in self.watch.lags))
+                          if when >= self.healed and max(values) < 1.5), None)
+        merges, resumes = (sum(numbers) for numbers in zip(*self.probes.comebacks.values()))
+        kills = [loose_s for node in self.nodes for loose_s in node.kills]
+        result = {
+            "topology": options.topology, "seconds": options.seconds, "seed": options.seed,
+            "links": type(self.network.wire).__name__.lower(), "client": f"redis-py {redis.__version__}",
+            "faults": kinds, "stood_still_s": round(self.clock.stalled_s),
+            "answered": sum(writer.done for writer in self.writers), "errors": errors,
+            "unanswered": sum(writer.unanswered for writer in self.writers), "snapshots": self.probes.saves,
+            "partitions_merged": merges, "resumes": resumes,
+            "caught_up_after_s": caught_up and round(caught_up - self.healed, 1),
+            "linked_after_s": self.linked, "agreed_after_s": self.agreed,
+            "lag_median_s": round(statistics.median(lags), 2), "lag_max_s": round(max(lags), 1),
+            "keys_unlike_max": max(unlike for _, unlike in self.watch.unlike),
+            "promises_checked": account.promises, "promises_broken": account.broken,
+            "deletes_elsewhere_checked": sum(account.gone.values()), "lost_with_killed_nodes": account.excused,
+            "may_be_lost_at_kills_s": {"median": round(statistics.median(kills or [0]), 1),
+                                       "max": round(max(kills, default=0), 1), "limit": GRACE_S},
+            "increments_checked": account.increments, "increments_lost": account.increments_lost,
+            "increments_extra": account.increments_extra, "increments_lost_with_killed_nodes": account.increments_excused,
+            "counters_known_exactly": account.exact, "verify": verified, "digest_mismatches": mismatches,
+            "picture": options.picture,
+        }
+        few = [kind for kind, count in kinds.items() if count < 3 and (kind != "jump" or self.has_clock)]
+        unexpected = {kind: count for kind, count in errors.items() if kind != "LOADING"}
+        complaints = [
+            (self.linked is None, f"not all links came back within {options.settle:.0f} s"),
+            (self.agreed is None or len(digests) != 1, f"the nodes did not agree within {options.settle:.0f} s"),
+            (caught_up is None, "some node still lagged when the load ended"),
+            (account.broken > 0, f"{account.broken} promises are broken, such as: " + "; ".join(account.examples)),
+            (mismatches > 0 or set(verified) != {"equal"}, f"VERIFY found {verified}, and {mismatches} mismatches"),
+            (bool(unexpected), f"unexpected errors: {unexpected}"),
+            (bool(self.probes.complaints), "; ".join(self.probes.complaints)),
+            (options.seconds >= 60 and not (merges and resumes), f"only {merges} partitions merged and {resumes} resumes"),
+            (options.seconds >= 60 and bool(few), f"too few faults of the kinds {few}"),
+        ]
+        result["ok"] = not any(is_true for is_true, _ in complaints)
+        self.draw(result)
+        for is_true, words in complaints:
+            if is_true:
+                print(f"failed: {words}", file=sys.stderr)
+        print(json.dumps(result), flush=True)
+        return 0 if result["ok"] else 1
+
+    def draw(self, result):
+        options, began = self.options, self.began
+        lanes = [f"node {node.number}" for node in self.nodes] + [faults.link_lane(pair) for pair in self.network.pairs]
+        lanes += [f"clock {node.number}" for node in self.nodes] if self.has_clock else []
+        picture.draw(
+            options.picture,
+            f"Chaos on {options.topology}: {result['answered']:,} commands, {len(self.caused)} faults in "
+            f"{options.seconds:.0f} s (seed {options.seed})",
+            f"{result['promises_broken']} of {result['promises_checked']:,} promises broken, "
+            f"{result['increments_lost'] + result['increments_extra']} of {result['increments_checked']:,} increments "
+            f"lost or doubled; " + ("the nodes never agreed" if self.agreed is None else
+                                    f"equal digests {self.agreed:.1f} s after the load"),
+            self.clock.now() - began, self.quiet - began, faults.KINDS, lanes,
+            [(lane, fault.kind, fault.begin - began, fault.end - began, fault.short, fault.words)
+             for fault in self.caused for lane in fault.lanes],
+            {f"node {number}": [(when - began, lag) for when, lag in line] for number, line in enumerate(self.watch.lags)},
+            [(when - began, count) for when, count in self.watch.unlike], len(self.watch.keys))
+
+
+def verify(client):
+    try:
+        return client.run("MULTIMASTER", "VERIFY").split(b"\r\n")[0].removeprefix(b"result:").decode()
+    except ReplyError as error:
+        return str(error)
 
 
 def main():
     options = arguments()
-    base = tempfile.mkdtemp(prefix="tutti-netchaos.")
-    # Being asked to end is the same as failing: what was started is ended on the way out.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by a signal"))
-    count = int(options.topology[-1])
+    clock, count = Clock(), int(options.topology[-1])
     pairs = [(0, 1), (1, 2), (0, 2)] if options.topology == "mesh-3" else [(n, (n + 1) % count) for n in range(count)]
-    nodes, network = [], None
-    try:
-        network = Network(count, pairs, options.seed)
-        library = next(iter(glob.glob("/usr/lib/*/faketime/libfaketimeMT.so.1")), None)
-        if library is None:
-            progress("there is no libfaketime: clocks stay true here, the simulator moves them")
-        for number in range(count):
-            masters = [n for n in range(count) if n != number] if options.topology == "mesh-3" else [(number - 1) % count]
-            nodes.append(Node(number, [network.host(n, number) for n in masters], base, options, library))
-            nodes[-1].set_clock(0)
-            nodes[-1].start()
-        if wait_until(30, lambda: all(links_up(node) == len(node.masters) for node in nodes)) is None:
-            raise SystemExit("failed: the links did not come up within 30 s")
-        return drive(nodes, network, options, library is not None)
-    finally:
-        for node in nodes:
-            if node.server:
-                node.server.stop()
-        if network:
-            network.wire.close()
-        if options.keep:
-            progress(f"data and logs are in {base}")
-        else:
-            shutil.rmtree(base, ignore_errors=True)
+    network = Network(count, pairs, options.seed)
+    library = next(iter(glob.glob("/usr/lib/*/faketime/libfaketimeMT.so.1")), None)
+    if library is None:
+        progress("there is no libfaketime: clocks stay true here, the simulator moves them")
+    nodes = []
+    for number in range(count):
+        masters = [n for n in range(count) if n != number] if options.topology == "mesh-3" else [(number - 1) % count]
+        nodes.append(Node(number, [network.host(n, number) for n in masters], options, library, clock))
+        nodes[-1].start()
+    if wait_until(30, lambda: all(links_up(node) == len(node.masters) for node in nodes)) is None:
+        raise SystemExit("failed: the links did not come up within 30 s")
+    run = Run(nodes, network, options, library is not None, clock)
+    run.load()
+    run.settle()
+    status = run.report()
+    for node in nodes:
+        node.server.stop()
+    network.wire.close()
+    return status
 
 
 if __name__ == "__main__":

@@ -2,14 +2,17 @@
 
 Two ways, one face. `Netem` is a veth pair whose ends have a netem queue. Where the kernel has no netem, `Tun` makes
 each end a TUN device, and this program, run as `wire.py`, carries packets between them, late or never. Both keep packets
-in order and hold at most `LIMIT` of them per direction; what is beyond is lost, as on a real link.
+in order and hold at most `LIMIT` of them per direction; what is beyond is lost, as on a real link. Neither is trusted:
+`check` sends packets over a link before a run and says what the link did not do.
 """
+import ctypes
 import fcntl
 import heapq
 import json
 import os
 import random
 import select
+import socket
 import struct
 import subprocess
 import sys
@@ -17,6 +20,7 @@ import time
 
 LIMIT, MTU, PACKETS_A_TURN = 2000, 9000, 64
 TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454CA, 0x0001, 0x1000
+CLONE_NEWNET = 0x40000000
 
 
 def run(*words):
@@ -47,7 +51,8 @@ class Netem:
             "delay", f"{delay_ms}ms", "loss", f"{100 if cut else loss_percent}%")
 
     def close(self):
-        pass
+        for link in self.ends:
+            run("ip", "-n", link[0][0], "link", "del", link[0][1])
 
 
 class Tun:
@@ -80,6 +85,75 @@ def set_up(ends):
         for (space, device, address), (_, _, other) in (link, link[::-1]):
             run("ip", "-n", space, "addr", "add", address, "peer", other, "dev", device)
             run("ip", "-n", space, "link", "set", device, "mtu", MTU, "up")
+
+
+def check(wire, ends):
+    """Whether the first link delays, loses and cuts as told, each direction by itself; as a list of complaints."""
+    (space, _, address), (other_space, _, other) = ends[0]
+    sockets = [udp_socket(space, address), udp_socket(other_space, other)]
+    complaints = []
+
+    def expect(is_true, words):
+        if not is_true:
+            complaints.append(words)
+
+    def shape(direction, *words):
+        wire.shape(0, direction, *words)
+        time.sleep(0.05)
+
+    shape(0, 80, 0, False)
+    shape(1, 1, 0, False)
+    for direction in (0, 1):
+        got = exchange(sockets, direction, 20)
+        fastest = min([took for _, took in got], default=0.0)
+        expect(len(got) == 20, f"{len(got)} of 20 packets came in direction {direction}")
+        expect([number for number, _ in got] == sorted(number for number, _ in got), "packets overtook each other")
+        expect(fastest >= 0.079 if direction == 0 else fastest < 0.079,
+               f"the fastest packet in direction {direction} took {fastest * 1000:.0f} ms")
+    shape(0, 1, 50, False)
+    got = exchange(sockets, 0, 200)
+    expect(50 < len(got) < 150, f"{len(got)} of 200 packets came with a loss of 50 %")
+    shape(0, 1, 0, True)
+    shape(1, 1, 0, False)
+    expect(not exchange(sockets, 0, 20), "packets came though the link was cut")
+    expect(len(exchange(sockets, 1, 20)) == 20, "packets were lost in the direction that was not cut")
+    for end in sockets:
+        end.close()
+    return complaints
+
+
+def udp_socket(space, address):
+    """A socket of another network namespace; this thread comes back to its own."""
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def enter(file):
+        if libc.setns(file.fileno(), CLONE_NEWNET) != 0:
+            raise OSError(ctypes.get_errno(), "setns")
+
+    with open("/proc/thread-self/ns/net", "rb") as own, open(f"/run/netns/{space}", "rb") as there:
+        enter(there)
+        try:
+            made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        finally:
+            enter(own)
+    made.bind((address, 7001))
+    made.settimeout(0.4)
+    return made
+
+
+def exchange(sockets, direction, count):
+    """What of so many packets came, as (number, seconds it took)."""
+    source, target = sockets[direction], sockets[1 - direction]
+    for number in range(count):
+        source.sendto(struct.pack("=id", number, time.monotonic()), target.getsockname())
+    got = []
+    while len(got) < count:
+        try:
+            number, sent = struct.unpack("=id", target.recv(64))
+        except socket.timeout:
+            break
+        got.append((number, time.monotonic() - sent))
+    return got
 
 
 def carry(seed, files):
