@@ -47,12 +47,25 @@ def arguments():
     return parser.parse_args()
 
 
+class OneConnection(redis.Connection):
+    """It is not opened again when it is lost: what is asked over it is asked of one run of a node."""
+
+    was_opened = False
+
+    def _connect(self):
+        if self.was_opened:
+            raise redis.ConnectionError("the connection was lost")
+        self.was_opened = True
+        return super()._connect()
+
+
 class PublicClient:
     """The face of resp.Client over redis-py. It must not send anything twice: an increment is not ours to repeat."""
 
     def __init__(self, host, timeout):
-        self.redis = redis.Redis(host=host, port=PORT, password=PASSWORD, socket_timeout=timeout,
-                                 retry=Retry(NoBackoff(), 0), single_connection_client=True)
+        self.redis = redis.Redis(connection_pool=redis.ConnectionPool(
+            connection_class=OneConnection, max_connections=1, host=host, port=PORT, password=PASSWORD,
+            socket_timeout=timeout, retry=Retry(NoBackoff(), 0)))
         self.replies = []
 
     def send(self, *commands):
@@ -84,6 +97,7 @@ class PublicClient:
 
     def close(self):
         self.redis.close()
+        self.redis.connection_pool.disconnect()
 
 
 class Node:
@@ -102,7 +116,7 @@ class Node:
         self.command += ["--active-replica", "yes", "--server-threads", 1 + number % 2, "--server-thread-affinity", "no"]
         # Snapshots are asked for, so that it is known what is in them.
         self.command += ["--enable-debug-command", "yes", "--save", "", "--dir", os.path.join(self.directory, "data")]
-        self.command += ["--repl-timeout", SILENCE_S, "--repl-ping-replica-period", 1]
+        self.command += ["--repl-timeout", SILENCE_S, "--repl-ping-replica-period", 1, "--digest-check-period", 10]
         # Backlogs of a second or two and of some ten, so that links come back in both ways: by merging whole
         # partitions, and from the backlog.
         self.command += ["--repl-backlog-size", "2mb" if number % 2 else "256kb"]
