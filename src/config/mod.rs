@@ -109,8 +109,6 @@ pub struct Config {
     pub replica_read_only: bool,
     /// How many masters must be linked for `replica_serve_stale_data`; -1 is all of them.
     pub replica_quorum: i32,
-    /// Never pass on what other masters wrote.
-    pub multi_master_no_forward: bool,
     /// Address we tell the masters we have; empty lets them look.
     pub replica_announce_ip: String,
     /// Port we tell the masters we have; 0 is `port`.
@@ -241,7 +239,6 @@ impl Default for Config {
             replica_serve_stale_data: true,
             replica_read_only: true,
             replica_quorum: -1,
-            multi_master_no_forward: false,
             replica_announce_ip: String::new(),
             replica_announce_port: 0,
             replica_priority: 100,

@@ -109,6 +109,13 @@ pub(super) static NOTED: &[Opt] = &[
     noted("allow-write-during-load", Anytime, Bool, "no", "writes are taken and merged while a link catches up"),
     noted("enable-keydb-fastsync", Anytime, Bool, "no", LINKS),
     noted("force-backlog-disk-reserve", Anytime, Bool, "no", BACKLOG),
+    noted(
+        "multi-master-no-forward",
+        Anytime,
+        Bool,
+        "no",
+        "what a node hears directly is not sent to it twice, and what it cannot hear otherwise is passed on",
+    ),
     noted("rdb-del-sync-files", Anytime, Bool, "no", LINKS),
     noted("repl-backlog-disk-reserve", AtStart, Memory, "0", BACKLOG),
     noted("repl-backlog-ttl", Anytime, Number, "3600", BACKLOG),

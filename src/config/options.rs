@@ -192,7 +192,6 @@ const PEERS: &[Opt] = &[
         I32_MAX,
         "masters that must be linked to count as up; -1 is all"
     ),
-    flag!("multi-master-no-forward", Anytime, multi_master_no_forward, "never pass on what other masters wrote"),
     text!(
         "replica-announce-ip",
         Anytime,

@@ -9,7 +9,7 @@ use crate::world::World;
 const LOADING: &str = "-LOADING Redis is loading the dataset in memory";
 
 /// A snapshot of redis-server with so many strings.
-fn snapshot(keys: usize) -> Vec<u8> {
+pub(crate) fn snapshot(keys: usize) -> Vec<u8> {
     let mut file = b"REDIS0010".to_vec();
     let text = |file: &mut Vec<u8>, text: String| {
         file.push(text.len() as u8);

@@ -1,12 +1,17 @@
 //! Several cores of one node, and several nodes, in memory: everything a worker decides, without sockets or threads.
 
 mod configuring;
+mod conflicts;
 mod crossing;
+mod divergences;
+mod histories;
 mod isolation;
 mod keyspace;
 mod links;
 mod loading;
 mod membership;
+#[allow(unreachable_pub, reason = "shared by the modules of this program")]
+mod nodes;
 mod quorum;
 #[allow(unreachable_pub, reason = "shared by the modules of this program")]
 mod world;

@@ -22,7 +22,7 @@ use tutti::resp::write::encode_command;
 use tutti::shard::ShardSettings;
 use tutti::snapshot::load::{Loading, check};
 use tutti::worker::batch::Batch;
-use tutti::worker::port::{Action, Core, Endpoint};
+use tutti::worker::port::{Action, Core, Endpoint, FileEvent, FileStep};
 use tutti::worker::{Node as Facts, Worker, WorkerSettings};
 
 /// A ring holds this many batches; then its sender keeps its batch and reads no connections.
@@ -38,12 +38,22 @@ pub struct World {
     pub nodes: Vec<Node>,
     pub now: Now,
     pub rng: Rng,
+    /// What the backlog of a core keeps, for nodes started from now on.
+    pub backlog_bytes: usize,
     clients: Vec<Client>,
 }
 
 pub struct Node {
+    /// None while it is stopped.
     pub cores: Vec<Worker>,
     pub port: u16,
+    config: Arc<Config>,
+    /// Counts the starts.
+    life: u64,
+    /// The snapshot it has written last.
+    pub saved: Vec<u8>,
+    /// The one it is writing.
+    saving: Vec<u8>,
     rings: Vec<VecDeque<Batch>>,
     /// Per ring, one batch is taken in so many looks.
     slowness: Vec<u64>,
@@ -93,7 +103,7 @@ impl World {
     /// Without nodes.
     pub fn new(seed: u64) -> Self {
         let now = Now { wall_ms: 1_770_000_000_000, mono_us: 1_000_000 };
-        Self { nodes: Vec::new(), now, rng: Rng::new(seed), clients: Vec::new() }
+        Self { nodes: Vec::new(), now, rng: Rng::new(seed), backlog_bytes: 1 << 20, clients: Vec::new() }
     }
 
     /// One node of so many cores.
@@ -107,43 +117,82 @@ impl World {
     pub fn add(&mut self, cores: usize, mut config: Config) -> usize {
         let at = self.nodes.len();
         config.port = 7000 + at as u16;
-        let port = config.port;
-        let own = OriginId { node: Uuid([at as u8 + 1; 16]), incarnation: 1 };
+        self.nodes.push(Node {
+            cores: Vec::new(),
+            port: config.port,
+            config: Arc::new(config),
+            life: 0,
+            saved: Vec::new(),
+            saving: Vec::new(),
+            rings: Vec::new(),
+            slowness: Vec::new(),
+            conns: Vec::new(),
+            next_conn: 0,
+            ticks_us: Vec::new(),
+            clock_ms: 0,
+            is_cut_off: false,
+            actions: Vec::new(),
+        });
+        self.start(at, cores);
+        at
+    }
+
+    /// A node that is stopped begins another run, of so many cores, without data.
+    pub fn start(&mut self, at: usize, cores: usize) {
+        let (started, backlog_bytes_max) = (self.now_of(at), self.backlog_bytes);
+        let slowness = (0..cores * cores).map(|_| [1, 1, 2, 8][self.rng.below(4) as usize]).collect();
+        let node = &mut self.nodes[at];
+        assert!(node.cores.is_empty(), "it runs");
+        node.life += 1;
+        let own = OriginId { node: Uuid([at as u8 + 1; 16]), incarnation: node.life };
         let facts = Arc::new(Facts {
             realm: Arc::new(Realm::new(own, at as u64)),
             run_id: "0".repeat(40),
-            started: self.now,
+            started,
             pid: 1,
             config_file: None,
             executable: String::new(),
             clients: AtomicUsize::new(0),
             loading: AtomicUsize::new(0),
         });
-        let config = Arc::new(config);
+        let config = &node.config;
         let worker = |id: usize| {
             let shard = ShardSettings {
                 id: ShardId(id as u16),
                 map: ShardMap::new(cores as u16),
                 databases: usize::from(config.databases),
-                backlog_bytes_max: 1 << 20,
+                backlog_bytes_max,
                 drift_ms_max: config.max_clock_drift,
                 seed: id as u64,
             };
-            Worker::new(&WorkerSettings { shard, node: Arc::clone(&facts), config: Arc::clone(&config) })
+            Worker::new(&WorkerSettings { shard, node: Arc::clone(&facts), config: Arc::clone(config) })
         };
-        self.nodes.push(Node {
-            cores: (0..cores).map(worker).collect(),
-            port,
-            rings: (0..cores * cores).map(|_| VecDeque::new()).collect(),
-            slowness: (0..cores * cores).map(|_| [1, 1, 2, 8][self.rng.below(4) as usize]).collect(),
-            conns: (0..cores).map(|_| BTreeMap::new()).collect(),
-            next_conn: 0,
-            ticks_us: vec![0; cores],
-            clock_ms: 0,
-            is_cut_off: false,
-            actions: Vec::new(),
-        });
-        at
+        node.cores = (0..cores).map(worker).collect();
+        node.rings = (0..cores * cores).map(|_| VecDeque::new()).collect();
+        node.slowness = slowness;
+        node.conns = (0..cores).map(|_| BTreeMap::new()).collect();
+        node.ticks_us = vec![0; cores];
+    }
+
+    /// A node's process is gone at once, and with it what is not in `saved`; whoever was connected notices.
+    pub fn stop(&mut self, at: usize) {
+        for core in 0..self.nodes[at].cores.len() {
+            while let Some((&conn, _)) = self.nodes[at].conns[core].first_key_value() {
+                self.close(End { node: at, core, conn });
+            }
+        }
+        self.nodes[at].cores.clear();
+        self.nodes[at].saving.clear();
+    }
+
+    /// The next run of a node that was stopped, with the snapshot it has saved last.
+    pub fn restart(&mut self, at: usize, cores: usize) {
+        self.start(at, cores);
+        let file = std::mem::take(&mut self.nodes[at].saved);
+        if !file.is_empty() {
+            self.load(at, &file);
+        }
+        self.nodes[at].saved = file;
     }
 
     /// Nodes of so many cores each, every one a master of every other, linked.
@@ -287,6 +336,9 @@ impl World {
     pub fn step(&mut self) {
         self.advance_us(STEP_US);
         let node = self.rng.below(self.nodes.len() as u64) as usize;
+        if self.nodes[node].cores.is_empty() {
+            return;
+        }
         let core = self.rng.below(self.nodes[node].cores.len() as u64) as usize;
         match self.rng.below(8) {
             0 => self.tick_if_due(node, core),
@@ -422,7 +474,8 @@ impl World {
             Action::PauseReading(conn) => self.set_paused(node, core, conn, true),
             Action::ResumeReading(conn) => self.set_paused(node, core, conn, false),
             Action::Dial { dial, port, .. } => {
-                let target = self.nodes.iter().position(|node| node.port == port && !node.is_cut_off);
+                let target =
+                    self.nodes.iter().position(|node| node.port == port && !node.is_cut_off && !node.cores.is_empty());
                 let result = match target.filter(|_| !self.nodes[node].is_cut_off) {
                     None => Err("nobody listens there".to_owned()),
                     Some(target) => {
@@ -434,6 +487,28 @@ impl World {
                     }
                 };
                 self.nodes[node].cores[core].dialed(dial, result, now);
+                self.end_round(node, core);
+            }
+            Action::File { file, step } => {
+                let Node { cores, saved, saving, actions, .. } = &mut self.nodes[node];
+                actions.push(Action::File { file, step: step.clone() });
+                let event = match step {
+                    FileStep::Append(bytes) => {
+                        saving.extend_from_slice(&bytes);
+                        FileEvent::Appended
+                    }
+                    FileStep::Commit => {
+                        *saved = std::mem::take(saving);
+                        FileEvent::Committed
+                    }
+                    FileStep::Sync => FileEvent::Synced,
+                    FileStep::Abandon => FileEvent::Abandoned,
+                    _ => {
+                        saving.clear();
+                        FileEvent::Opened(0)
+                    }
+                };
+                cores[core].file_event(file, event, now);
                 self.end_round(node, core);
             }
             other => self.nodes[node].actions.push(other),
