@@ -278,3 +278,71 @@ fn the_readme_names_only_commands_there_are() {
     let unknown: Vec<_> = named.difference(&known).collect();
     assert!(unknown.is_empty(), "README.md promises commands the table lacks: {unknown:?}");
 }
+
+/// The file and the function that a name like `cores::conflicts::of_two_sets_the_later_one_wins` stands for.
+fn place_of_test(name: &str) -> Option<(String, &str)> {
+    let (path, function) = name.rsplit_once("::")?;
+    let (program, modules) = path.split_once("::").unwrap_or((path, ""));
+    let file = match (program, modules) {
+        ("lib", modules) => {
+            let file = format!("src/{}.rs", modules.replace("::", "/"));
+            // `mod tests` at the end of its file.
+            let is_inside = !root().join(&file).exists();
+            file.strip_suffix("/tests.rs").filter(|_| is_inside).map_or(file.clone(), |outer| format!("{outer}.rs"))
+        }
+        (program, "") => format!("tests/{program}.rs"),
+        (program, modules) => format!("tests/{program}/{}.rs", modules.replace("::", "/")),
+    };
+    Some((file, function))
+}
+
+fn is_test(text: &str, function: &str) -> bool {
+    let is_head = |line: &&str| line.trim_start().strip_prefix("fn ").is_some_and(|rest| rest.starts_with(function));
+    let lines: Vec<&str> = text.lines().collect();
+    let heads = lines.iter().enumerate().filter(|(_, line)| is_head(line));
+    heads.into_iter().any(|(at, line)| {
+        let end = line.trim_start()["fn ".len() + function.len()..].starts_with('(');
+        end && lines[..at]
+            .iter()
+            .rev()
+            .take_while(|line| line.trim_start().starts_with(['#', '/']))
+            .any(|line| line.trim() == "#[test]")
+    })
+}
+
+#[test]
+fn every_guarantee_names_tests_there_are() {
+    let readme = fs::read_to_string(root().join("README.md")).expect("README.md");
+    let section = readme
+        .split("<!-- guarantees -->")
+        .nth(1)
+        .expect("README.md has its guarantees between two <!-- guarantees --> marks");
+    let mut problems = Vec::new();
+    let mut named = 0;
+    let mut sentences: Vec<String> = Vec::new();
+    for line in section.lines() {
+        match line.strip_prefix("- ") {
+            Some(begin) => sentences.push(begin.to_owned()),
+            None if line.starts_with("  ") => sentences.last_mut().expect("a list").push_str(line),
+            None => {}
+        }
+    }
+    for sentence in &sentences {
+        let begin: String = sentence.chars().take(60).collect();
+        let spans = sentence.split('`').skip(1).step_by(2);
+        let tests: Vec<&str> = spans.filter(|span| span.contains("::")).collect();
+        if tests.is_empty() {
+            problems.push(format!("README.md: name the test that holds \"{begin}...\", as `program::module::test`"));
+        }
+        named += tests.len();
+        for test in tests {
+            let (file, function) = place_of_test(test).expect("it has a ::");
+            let text = fs::read_to_string(root().join(&file)).unwrap_or_default();
+            if !is_test(&text, function) {
+                problems.push(format!("README.md: there is no test {function} in {file}, which holds \"{begin}...\""));
+            }
+        }
+    }
+    report(&problems);
+    assert!(sentences.len() > 30 && named > 30, "the section is read: {} sentences, {named} tests", sentences.len());
+}

@@ -212,6 +212,33 @@ fn a_flush_takes_all_of_an_mset_or_nothing() {
 }
 
 #[test]
+fn a_client_reads_what_it_has_written_whatever_core_owns_it() {
+    for_worlds(|world, cores| {
+        let keys = spread("k", cores);
+        let clients: Vec<ClientId> = (0..cores).map(|core| world.connect(0, core)).collect();
+        for round in 0..20 {
+            // In one pipeline: nothing is waited for before the reads are sent.
+            for (at, &client) in clients.iter().enumerate() {
+                for key in &keys {
+                    world.send(client, &format!("SET {key}{at} {round}"));
+                    world.send(client, &format!("GET {key}{at}"));
+                }
+            }
+            for &client in &clients {
+                for _ in &keys {
+                    let mut replies = Vec::new();
+                    world.until("both replies", |world| {
+                        replies.extend(world.receive(client));
+                        replies.len() == 2
+                    });
+                    assert_eq!((show(&replies[0]), show(&replies[1])), ("OK".into(), round.to_string()));
+                }
+            }
+        }
+    });
+}
+
+#[test]
 fn opposite_orders_and_hot_keys_stall_nobody() {
     for_worlds(|world, cores| {
         let mut keys = spread("a", cores);

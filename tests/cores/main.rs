@@ -9,6 +9,7 @@ mod isolation;
 mod keyspace;
 mod links;
 mod loading;
+mod losses;
 mod membership;
 #[allow(unreachable_pub, reason = "shared by the modules of this program")]
 mod nodes;

@@ -48,6 +48,7 @@ pub struct Node {
     pub cores: Vec<Worker>,
     pub port: u16,
     config: Arc<Config>,
+    uuid: Uuid,
     /// Counts the starts.
     life: u64,
     /// The snapshot it has written last.
@@ -121,6 +122,7 @@ impl World {
             cores: Vec::new(),
             port: config.port,
             config: Arc::new(config),
+            uuid: Uuid([at as u8 + 1; 16]),
             life: 0,
             saved: Vec::new(),
             saving: Vec::new(),
@@ -144,7 +146,7 @@ impl World {
         let node = &mut self.nodes[at];
         assert!(node.cores.is_empty(), "it runs");
         node.life += 1;
-        let own = OriginId { node: Uuid([at as u8 + 1; 16]), incarnation: node.life };
+        let own = OriginId { node: node.uuid, incarnation: node.life };
         let facts = Arc::new(Facts {
             realm: Arc::new(Realm::new(own, at as u64)),
             run_id: "0".repeat(40),
@@ -183,6 +185,13 @@ impl World {
         }
         self.nodes[at].cores.clear();
         self.nodes[at].saving.clear();
+    }
+
+    /// A node that is stopped loses its directory: its snapshot, and who it was.
+    pub fn lose_disk(&mut self, at: usize) {
+        let node = &mut self.nodes[at];
+        node.saved.clear();
+        node.uuid.0[0] ^= 0x80;
     }
 
     /// The next run of a node that was stopped, with the snapshot it has saved last.

@@ -1,0 +1,119 @@
+//! What is lost, and what is not, when nodes are killed, start from old files, lose their disks or are forgotten.
+
+use crate::nodes::{Nodes, Way};
+
+#[test]
+fn a_killed_node_loses_what_nobody_has_heard_and_no_snapshot_holds() {
+    let mut nodes = Nodes::new(1, &[2, 2]);
+    nodes.on(0, "SET heard v");
+    nodes.agree();
+    nodes.cut(0);
+    nodes.on(0, "SET saved v");
+    assert_eq!(nodes.on(0, "SAVE"), "OK");
+    nodes.on(0, "SET lost v");
+    nodes.on(0, "INCR counter");
+    nodes.world.stop(0);
+    nodes.world.nodes[0].is_cut_off = false;
+    nodes.start(0, 2);
+    nodes.agree();
+    assert_eq!(nodes.on_all("MGET heard saved lost counter"), "v v (nil) (nil)");
+}
+
+#[test]
+fn a_node_that_starts_from_an_older_snapshot_gets_back_what_others_have_of_it() {
+    for is_saved in [true, false] {
+        let mut nodes = Nodes::new(2, &[2, 3]);
+        nodes.on(0, "SET k old");
+        nodes.on(0, "INCR counter");
+        if is_saved {
+            assert_eq!(nodes.on(0, "SAVE"), "OK");
+        }
+        nodes.on(0, "SET k new");
+        nodes.on(0, "DEL gone");
+        nodes.on(0, "INCR counter");
+        nodes.agree();
+        nodes.world.stop(0);
+        nodes.start(0, 1);
+        // Before it has its links again, too.
+        nodes.on(0, "INCR counter");
+        nodes.on(0, "SET other v");
+        nodes.agree();
+        assert_eq!(nodes.on_all("MGET k counter other"), "new 3 v", "with a snapshot: {is_saved}");
+    }
+}
+
+#[test]
+fn a_node_that_has_lost_its_disk_gets_everything_as_a_new_member() {
+    let mut nodes = Nodes::new(3, &[2, 2, 1]);
+    nodes.on(2, "SET k v");
+    nodes.on(2, "INCRBY counter 7");
+    nodes.on(2, "HSET h f v");
+    nodes.agree();
+    nodes.world.stop(2);
+    nodes.world.lose_disk(2);
+    nodes.on(0, "DEL h");
+    nodes.start(2, 2);
+    nodes.on(2, "INCR counter");
+    nodes.agree();
+    assert_eq!(nodes.on_all("MGET k counter"), "v 8");
+    assert_eq!(nodes.on_all("EXISTS h"), "0");
+    assert_eq!(
+        nodes.world.info(nodes.clients[0], "mm_members"),
+        "4",
+        "the old one is waited for until it is forgotten"
+    );
+}
+
+#[test]
+fn after_all_nodes_were_killed_their_last_snapshots_are_merged() {
+    let mut nodes = Nodes::new(4, &[2, 2, 1]);
+    for node in 0..3 {
+        nodes.on(node, &format!("SET k{node} v"));
+        nodes.on(node, "INCR counter");
+    }
+    nodes.agree();
+    nodes.on(0, "DEL k1");
+    assert_eq!(nodes.on(0, "SAVE"), "OK");
+    (1..3).for_each(|node| nodes.cut(node));
+    nodes.on(1, "SET own v");
+    assert_eq!(nodes.on(1, "SAVE"), "OK");
+    nodes.on(2, "SET never-saved v");
+    (0..3).for_each(|node| nodes.world.stop(node));
+    (1..3).for_each(|node| nodes.world.nodes[node].is_cut_off = false);
+    (0..3).for_each(|node| nodes.start(node, 2));
+    nodes.agree();
+    assert_eq!(nodes.on_all("MGET k0 k1 k2 own counter never-saved"), "v (nil) v v 3 (nil)");
+}
+
+#[test]
+fn what_wait_has_counted_outlives_the_node_that_took_it() {
+    let mut nodes = Nodes::new(5, &[3, 1, 2]);
+    for n in 0..30 {
+        nodes.on(0, &format!("SET k{n} v"));
+    }
+    assert_eq!(nodes.on(0, "WAIT 2 0"), "2");
+    nodes.world.stop(0);
+    for n in 0..30 {
+        assert_eq!((nodes.on(1, &format!("GET k{n}")), nodes.on(2, &format!("GET k{n}"))), ("v".into(), "v".into()));
+    }
+}
+
+#[test]
+fn counts_that_were_reset_while_a_forgotten_node_was_away_may_count_again_if_it_goes_on_counting() {
+    let mut nodes = Nodes::new(6, &[2, 2, 1]);
+    nodes.on(2, "INCRBY counter 10");
+    nodes.on(2, "INCRBY idle 10");
+    nodes.agree();
+    let away = nodes.world.info(nodes.clients[2], "mm_node");
+    nodes.cut(2);
+    nodes.on(0, "DEL counter idle");
+    nodes.pass_ms(3000);
+    assert_eq!(nodes.on(0, &format!("MULTIMASTER FORGET {away}")), "OK");
+    nodes.on(2, "INCR counter");
+    nodes.pass_ms(3000);
+    assert_eq!(nodes.world.number(nodes.clients[0], "mm_tombstones"), 0);
+    nodes.join(2, Way::Whole);
+    nodes.agree();
+    assert_eq!(nodes.on_all("EXISTS idle"), "0", "what it did not touch stays deleted");
+    assert_eq!(nodes.on_all("GET counter"), "11", "1 if it had not been forgotten");
+}
