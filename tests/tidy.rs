@@ -346,3 +346,29 @@ fn every_guarantee_names_tests_there_are() {
     report(&problems);
     assert!(sentences.len() > 30 && named > 30, "the section is read: {} sentences, {named} tests", sentences.len());
 }
+
+#[test]
+fn documents_name_only_files_there_are() {
+    let mut problems = Vec::new();
+    for document in ["README.md", "ARCHITECTURE.md"] {
+        let text = fs::read_to_string(root().join(document)).expect(document);
+        // Examples in fences are not ours.
+        let prose: String = text.split("```").step_by(2).collect();
+        for span in prose.split('`').skip(1).step_by(2) {
+            let path = span.split_whitespace().next().unwrap_or_default();
+            let is_ours = ["src/", "tests/", "scripts/", "config/", "benches/"].iter().any(|top| path.starts_with(top));
+            if is_ours && !root().join(path).exists() {
+                problems.push(format!("{document}: there is no {path}"));
+            }
+        }
+    }
+    report(&problems);
+}
+
+#[test]
+fn the_architecture_describes_every_folder() {
+    let text = fs::read_to_string(root().join("ARCHITECTURE.md")).expect("ARCHITECTURE.md");
+    let is_described = |folder: &str| text.lines().any(|line| line.starts_with(&format!("| `{folder}` |")));
+    let missing = LAYERS.iter().map(|(folder, _)| *folder).filter(|folder| !is_described(folder));
+    report(&missing.map(|folder| format!("ARCHITECTURE.md: give src/{folder} a row under Layers")).collect::<Vec<_>>());
+}
