@@ -96,12 +96,16 @@ fn a_move_that_was_done_on_its_node_is_done_everywhere() {
 #[test]
 fn a_key_named_twice_in_an_mset_gets_its_last_value_above_the_delete_of_a_faster_clock() {
     for skew_ms in [800, 60_000] {
-        let mut nodes = Nodes::new(20, &[2, 2]);
+        let mut nodes = Nodes::new(20, &[2, 2, 1]);
         nodes.world.nodes[1].clock_ms = skew_ms;
         nodes.on(1, "SET k v");
+        nodes.agree();
+        // While one of them is away the others remember.
+        nodes.cut(2);
         nodes.on(1, "DEL k");
         nodes.on(1, "WAIT 1 0");
         assert_eq!(nodes.on(0, "MSET k a k b"), "OK");
+        nodes.join(2, WAYS[0]);
         nodes.agree();
         assert_eq!(nodes.on_all("GET k"), "b");
     }
