@@ -41,14 +41,12 @@ impl World {
     pub fn settle(&mut self) {
         self.heal();
         let began_us = self.now_us;
-        while self.broken.is_none() {
-            self.run_until(self.now_us + 250_000);
-            let Some(reason) = self.unrest() else { break };
-            if self.now_us - began_us > REST_US {
-                return self.breaks(|| format!("stuck: {reason}"));
-            }
-        }
+        self.rest(Self::unrest, false);
         self.coverage.add("seconds until rest, sum", (self.now_us - began_us) / 1_000_000);
+        // Whoever will not come back holds every memory until an operator says so.
+        self.forget_the_lost();
+        let remembers = self.may_remember();
+        self.rest(Self::memories, remembers);
         if self.broken.is_none() {
             self.check_agreement();
         }
@@ -65,6 +63,21 @@ impl World {
             self.count_figures(node);
         }
         self.count_rules();
+    }
+
+    // `is_optional`: it may never come; then what can happen by itself has happened after a while.
+    fn rest(&mut self, reason: fn(&mut Self) -> Option<String>, is_optional: bool) {
+        let began_us = self.now_us;
+        while self.broken.is_none() {
+            self.run_until(self.now_us + 250_000);
+            let Some(reason) = reason(self) else { break };
+            if is_optional && self.now_us - began_us > REST_US / 6 {
+                break;
+            }
+            if self.now_us - began_us > REST_US {
+                self.breaks(|| format!("stuck: {reason}"));
+            }
+        }
     }
 
     fn up(&self) -> Vec<usize> {
@@ -93,11 +106,22 @@ impl World {
         if let Some(client) = self.clients.iter().position(|client| client.waits_for() > 0) {
             return Some(format!("client {client} still waits for {} replies", self.clients[client].waits_for()));
         }
-        // Until members can be forgotten, an identity that never comes back holds every memory.
-        if self.nodes.iter().any(|node| node.has_lost_identity || node.is_removed) {
-            return None;
+        None
+    }
+
+    // Nobody counts what an unheard node acknowledges; and what a reset had seen of an increment that is lost with
+    // everybody who had it is remembered for ever, lest the increment should turn up.
+    fn may_remember(&self) -> bool {
+        let has_lost_one = self.nodes.iter().any(|node| node.is_removed || !node.lost.is_empty());
+        self.nodes.iter().any(|node| node.is_unheard) || has_lost_one && self.ledger.has_losses()
+    }
+
+    // What is still remembered though everybody has heard of it.
+    fn memories(&mut self) -> Option<String> {
+        if let Some(reason) = self.unrest() {
+            return Some(reason);
         }
-        for &node in &up {
+        for node in self.up() {
             for core in &self.nodes[node].process.as_ref()?.cores {
                 let keys = &core.worker.shard.keys;
                 let left = (keys.tombstones(), keys.garbage_len(), keys.has_past());
@@ -294,7 +318,7 @@ impl World {
                 }
             }
             let is_deleted = events.iter().any(|event| matches!(event.op(), Op::Clear { .. }));
-            if is_deleted && !self.nodes.iter().any(|node| node.has_lost_identity || node.is_removed) {
+            if is_deleted && !self.nodes.iter().any(|node| node.is_unheard) {
                 *hits.entry("rule: tombstone forgotten").or_default() += 1;
             }
             if key.first() == Some(&b'g') {

@@ -1,11 +1,13 @@
 //! What fate and operators do to the world, step by step.
 
+use std::collections::BTreeSet;
+
 use tutti::worker::port::Core as _;
 
 use crate::net::End;
-use crate::node::{Node, host};
+use crate::node::Node;
 use crate::plan::{Fault, Stored, What};
-use crate::workload::command;
+use crate::workload::{Command, command};
 use crate::world::{Event, World};
 
 impl World {
@@ -79,6 +81,8 @@ impl World {
             Fault::Follow { node, master } => self.follow(node, master),
             Fault::Unfollow { node, master } => self.unfollow(node, master),
             Fault::Remove { node } => self.remove(node),
+            Fault::Forget => self.forget_the_lost(),
+            Fault::Return { node } => self.put_back(node),
         }
     }
 
@@ -101,7 +105,7 @@ impl World {
     }
 
     fn crash(&mut self, node: usize, machine: bool, stored: Stored) {
-        let had = self.versions(node);
+        let (had, was) = (self.versions(node), self.nodes[node].identity(node));
         self.count_figures(node);
         self.kill(node, machine);
         let disk = &mut self.nodes[node].disk;
@@ -115,10 +119,10 @@ impl World {
             }
             Stored::Nothing => {
                 disk.files.clear();
-                self.nodes[node].has_lost_identity = true;
                 self.coverage.hit("fault: restart with nothing");
             }
         }
+        self.nodes[node].lost.extend(was.map(|id| id.node));
         if stored == Stored::AsItWas && self.nodes[node].disk.files.contains_key(&Node::snapshot_path(node)) {
             self.coverage.hit("fault: restart with the stored state");
         }
@@ -185,16 +189,20 @@ impl World {
 
     /// An operator's command, over a connection of its own.
     pub fn operate(&mut self, node: usize, words: &[&[u8]]) {
+        self.operator_sends(node, &[command(words)]);
+    }
+
+    fn operator_sends(&mut self, node: usize, commands: &[Command]) {
         let client = self.plan.clients.len() + node;
         self.client_reconnects(client);
-        self.client_sends(client, &[command(words)]);
+        self.client_sends(client, commands);
     }
 
     pub fn follow(&mut self, node: usize, master: usize) {
         if node != master && !self.nodes[node].masters.contains(&master) && !self.nodes[master].is_removed {
             self.coverage.hit("fault: follow");
             self.nodes[node].masters.push(master);
-            self.operate(node, &[b"REPLICAOF", host(master).as_bytes(), b"6379"]);
+            self.tell_of(node, master, &[b"REPLICAOF"]);
         }
     }
 
@@ -202,8 +210,18 @@ impl World {
         if self.nodes[node].masters.contains(&master) {
             self.coverage.hit("fault: unfollow");
             self.nodes[node].masters.retain(|&known| known != master);
-            self.operate(node, &[b"REPLICAOF", b"REMOVE", host(master).as_bytes(), b"6379"]);
+            self.tell_of(node, master, &[b"REPLICAOF", b"REMOVE"]);
         }
+    }
+
+    // A command about each of the names by which a node knows its master.
+    fn tell_of(&mut self, node: usize, master: usize, words: &[&[u8]]) {
+        let names: Vec<_> = self.names(node, master).collect();
+        if names.len() > 1 {
+            self.coverage.hit("fault: two names for one master");
+        }
+        let commands = names.iter().map(|(name, _)| command(&[words, &[name.as_bytes(), b"6379"]].concat()));
+        self.operator_sends(node, &commands.collect::<Vec<_>>());
     }
 
     // A node is taken out for good; who read through it reads from its masters.
@@ -228,6 +246,34 @@ impl World {
             }
         }
         self.plan.edges.retain(|&(follower, master)| follower != node && master != node && follower != master);
+    }
+
+    /// An operator lets all nodes forget who will not come back.
+    pub fn forget_the_lost(&mut self) {
+        let is = |(at, node): (usize, &Node)| node.identity(at).map(|id| id.node);
+        let kept: Vec<_> = self.nodes.iter().enumerate().filter(|(_, node)| !node.is_removed).filter_map(is).collect();
+        let lost = self.nodes.iter().flat_map(|node| node.lost.iter().copied());
+        let all: BTreeSet<_> = lost.chain(self.nodes.iter().enumerate().filter_map(is)).collect();
+        let all = all.into_iter().filter(|uuid| !kept.contains(uuid));
+        let words = |uuid| command(&[b"MULTIMASTER", b"FORGET", format!("{uuid}").as_bytes()]);
+        let commands: Vec<_> = all.map(words).collect();
+        let up = (0..self.nodes.len()).find(|&at| self.nodes[at].process.as_ref().is_some_and(|it| !it.is_stopping));
+        if let Some(node) = up.filter(|_| !commands.is_empty()) {
+            self.coverage.hit("fault: nodes forgotten");
+            self.operator_sends(node, &commands);
+        }
+    }
+
+    // Between one of the others and itself, both ways.
+    fn put_back(&mut self, node: usize) {
+        let other = (0..self.nodes.len()).find(|&at| at != node && !self.nodes[at].is_removed);
+        let Some(other) = other.filter(|_| self.nodes[node].is_removed) else { return };
+        self.coverage.hit("fault: removed node returns");
+        self.nodes[node].is_removed = false;
+        self.nodes[node].masters = vec![other];
+        self.plan.edges.extend([(node, other), (other, node)]);
+        self.bring_up(node, self.nodes[node].cores);
+        self.follow(other, node);
     }
 
     fn plan_masters(&self, node: usize) -> Vec<usize> {

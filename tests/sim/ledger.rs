@@ -59,6 +59,8 @@ pub struct Ledger {
     pub flushes: Vec<Event>,
     last: BTreeMap<Stream, u64>,
     dots: BTreeMap<(Stream, u64), u32>,
+    /// By life of a node: the last of a stream's writes that it has passed on.
+    passed: BTreeMap<(usize, u32, Stream), u64>,
     pub counts: BTreeMap<(usize, u32, Vec<u8>), Count>,
     /// Streams whose writes above one reading and up to another may be lost: the last who had them died.
     excuses: Vec<(Stream, u64, u64)>,
@@ -78,6 +80,11 @@ impl Ledger {
     /// The place of an event in the total order of writes.
     pub fn order(&self, event: &Event) -> (u64, OriginId) {
         (event.hlc, self.origins[usize::from(event.origin)])
+    }
+
+    /// Whether anything may be lost.
+    pub fn has_losses(&self) -> bool {
+        !self.excuses.is_empty()
     }
 
     pub fn may_be_lost(&self, event: &Event) -> bool {
@@ -129,7 +136,19 @@ impl Ledger {
         Ok(())
     }
 
-    fn passed_on(&self, stream: Stream, hlc: u64, key: &[u8], op: &[u8]) -> Result<(), String> {
+    // Notes what a core has passed on; says what is wrong with it.
+    fn passed_on(
+        &mut self,
+        (node, life): (usize, u32),
+        stream: Stream,
+        hlc: u64,
+        key: &[u8],
+        op: &[u8],
+    ) -> Result<(), String> {
+        let before = self.passed.insert((node, life, stream), hlc).unwrap_or(0);
+        if before >= hlc {
+            return Err(format!("{stream:?} {hlc} was passed on after {before}: {}", show(key)));
+        }
         match self.dots.get(&(stream, hlc)) {
             Some(known) if *known == fingerprint(key, op) => Ok(()),
             Some(_) => Err(format!("{stream:?} {hlc} arrived changed: {}", show(key))),
@@ -157,7 +176,7 @@ impl World {
         }
         // Members do not count what it acknowledges: neither its files nor its clock could tell it that it has been here.
         let is_later = |known: &OriginId| known.node == own.node && known.incarnation > own.incarnation;
-        self.nodes[at].has_lost_identity |= self.ledger.origins.iter().any(is_later);
+        self.nodes[at].is_unheard = self.ledger.origins.iter().any(is_later);
         let number = self.ledger.number(own);
         if self.now_us > 0 {
             self.ledger.newcomers.insert(number);
@@ -227,7 +246,7 @@ impl World {
                         format!("{at}/{core} merges {}@{} {}: {:?}", head.hlc.0, origin, show(body.key), body.op);
                     eprintln!("{:>11.6} s  {line}", self.now_us as f64 / 1e6);
                 }
-                self.ledger.passed_on((origin, head.partition.0), head.hlc.0, body.key, &op)
+                self.ledger.passed_on(home, (origin, head.partition.0), head.hlc.0, body.key, &op)
             };
             if let Err(what) = result {
                 self.broken = Some(format!("node {at}, core {core}: {what}"));

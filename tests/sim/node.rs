@@ -11,6 +11,7 @@ use tutti::base::slot::ShardMap;
 use tutti::base::time::Now;
 use tutti::config::Config;
 use tutti::config::values::SavePoint;
+use tutti::merge::origins::OriginId;
 use tutti::merge::realm::Realm;
 use tutti::runtime::mesh::{self, Mesh};
 use tutti::shard::ShardSettings;
@@ -37,8 +38,10 @@ pub struct Node {
     pub is_removed: bool,
     /// It does not answer, not even by a reset: the machine is off, or the process is stopped.
     pub is_silent: bool,
-    /// It has lost its data, or has been somebody else: members wait for an identity that never comes back.
-    pub has_lost_identity: bool,
+    /// Members know a later start of it than this one: they do not count what it acknowledges.
+    pub is_unheard: bool,
+    /// Who it has been and will not be again.
+    pub lost: Vec<Uuid>,
 }
 
 /// What runs.
@@ -89,11 +92,22 @@ impl Node {
     pub fn identity_path(node: usize) -> PathBuf {
         PathBuf::from(format!("/n{node}/dump.rdb.node"))
     }
+
+    /// Who the node in a directory is.
+    pub fn identity(&self, at: usize) -> Option<OriginId> {
+        let bytes = self.disk.files.get(&Self::identity_path(at))?;
+        Some(identity::parse(std::str::from_utf8(bytes).expect("an identity is text")).expect("an identity reads back"))
+    }
 }
 
-/// Names under which a node is reached.
+/// The name under which a node is reached.
 pub fn host(node: usize) -> String {
     format!("n{node}")
+}
+
+/// Another.
+pub fn second_host(node: usize) -> String {
+    format!("other{node}")
 }
 
 pub const PORT: u16 = 6379;
@@ -106,6 +120,7 @@ impl World {
         let hash_seed = self.rng.next_u64();
         let shard_seed = self.rng.next_u64();
         let limits = self.limits.clone();
+        let masters: Vec<_> = self.nodes[at].masters.iter().flat_map(|&master| self.names(at, master)).collect();
         let node = &mut self.nodes[at];
         let wall_ms = node.clock.wall_ms(now_us);
         let now = Now { wall_ms, mono_us: 0 };
@@ -121,16 +136,13 @@ impl World {
         config.max_clock_drift = limits.drift_ms;
         // Everything is compared every few seconds, whatever is under way.
         config.digest_check_period = 30;
-        config.replicaof = node.masters.iter().map(|&master| (host(master), PORT)).collect();
+        config.replicaof = masters;
         let snapshot = node.disk.files.get(&Node::snapshot_path(at)).cloned();
         let facts = snapshot.as_ref().map(|bytes| {
             load::check(bytes.as_slice(), bytes.len() as u64, true, usize::from(config.databases), now)
                 .unwrap_or_else(|damage| panic!("a committed snapshot of node {at} is damaged: {damage}"))
         });
-        let kept = node.disk.files.get(&Node::identity_path(at)).map(|bytes| {
-            let text = std::str::from_utf8(bytes).expect("an identity is text");
-            identity::parse(text).expect("an identity reads back")
-        });
+        let kept = node.identity(at);
         let written_by = facts.as_ref().and_then(|facts| facts.node);
         let own = identity::decide(kept, written_by, fresh, wall_ms);
         node.disk.put(Node::identity_path(at), identity::print(own).into_bytes());
@@ -196,6 +208,12 @@ impl World {
             let due_us = now_us + self.rng.below(1000);
             self.wake(at, core, due_us);
         }
+    }
+
+    /// The names by which a node knows its master.
+    pub fn names(&self, at: usize, master: usize) -> impl Iterator<Item = (String, u16)> + use<> {
+        let second = self.plan.twice.contains(&(at, master)).then(|| second_host(master));
+        std::iter::once(host(master)).chain(second).map(|name| (name, PORT))
     }
 
     /// The process is gone, at once. `is_silent`: and its machine with it.

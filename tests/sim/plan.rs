@@ -14,6 +14,8 @@ pub struct Plan {
     pub nodes: Vec<NodePlan>,
     /// Followers and masters at the start.
     pub edges: Vec<(usize, usize)>,
+    /// Followers that know their master by a second name besides.
+    pub twice: Vec<(usize, usize)>,
     /// For every client the node it talks to.
     pub clients: Vec<usize>,
     pub limits: Limits,
@@ -134,11 +136,19 @@ pub enum Fault {
     Remove {
         node: usize,
     },
+    /// An operator lets all nodes forget those that are gone for good.
+    Forget,
+    /// A node that was removed is put to work again as it was left.
+    Return {
+        node: usize,
+    },
 }
 
 /// Which faults a run has. Drawn per run (swarm): what is off leaves room for what is on.
 struct Swarm {
     rng: Rng,
+    /// For what was thought of later: runs keep their numbers.
+    later: Rng,
     nodes: usize,
     end_us: u64,
     edges: Vec<(usize, usize)>,
@@ -165,6 +175,7 @@ impl Plan {
             })
             .collect::<Vec<_>>();
         let is_fat = has(&mut rng, 4);
+        let mut later = Rng::new(rng.clone().next_u64() ^ 0x7075_7474_6f67);
         let limits = Limits {
             delay_us: *pick(&mut rng, &[(50, 300), (100, 5000), (1000, 40_000)]),
             pipe_bytes: *pick(&mut rng, &[4096, 65_536, 1 << 20]),
@@ -175,10 +186,12 @@ impl Plan {
             repl_timeout_s: 2 + rng.below(8) as u32,
             disk_step_us: *pick(&mut rng, &[200, 5000, 100_000]),
         };
+        let has_names = !is_calm && later.chance(8);
+        let twice = edges.iter().copied().filter(|_| has_names && later.chance(2)).collect();
         let end_us = (1 + rng.below(7)) * 1_000_000;
         let clients: Vec<usize> = (0..n + rng.below(4) as usize).map(|at| at % n).collect();
         let mut swarm =
-            Swarm { rng: Rng::new(rng.next_u64()), nodes: n, end_us, edges: edges.clone(), steps: Vec::new() };
+            Swarm { rng: Rng::new(rng.next_u64()), later, nodes: n, end_us, edges: edges.clone(), steps: Vec::new() };
         if let Some(node) = late {
             let at_us = end_us / 4 + swarm.rng.below(end_us / 2);
             swarm.fault(at_us, Fault::Start { node, cores: nodes[node].cores });
@@ -190,7 +203,7 @@ impl Plan {
         let mut steps = swarm.steps;
         steps.sort_by_key(|step| step.at_us);
         let title = format!("{n} nodes, {topology:?}, {title}");
-        Self { seed, nodes, edges, clients, limits, steps, heal_us: end_us, title, is_calm }
+        Self { seed, nodes, edges, twice, clients, limits, steps, heal_us: end_us, title, is_calm }
     }
 
     /// Whether clients empty databases.
@@ -355,7 +368,8 @@ impl Swarm {
     fn follows(&mut self) {
         if self.nodes > 2 && self.rng.chance(3) {
             let (node, at_us) = (self.node(), self.time());
-            return self.fault(at_us, Fault::Remove { node });
+            self.fault(at_us, Fault::Remove { node });
+            return self.after_the_removal(node, at_us);
         }
         for _ in 0..1 + self.rng.below(3) {
             let (node, master) = self.pair();
@@ -367,6 +381,22 @@ impl Swarm {
                 }
                 false => self.fault(at_us, Fault::Follow { node, master }),
             }
+        }
+    }
+
+    // It may have saved what it had, be forgotten, and be put to work again.
+    fn after_the_removal(&mut self, node: usize, at_us: u64) {
+        if self.later.chance(2) {
+            let save_us = self.later.below(at_us + 1);
+            self.fault(save_us, Fault::Save { node });
+        }
+        if self.later.below(3) > 0 {
+            let forget_us = at_us + self.later.below(self.end_us);
+            self.fault(forget_us, Fault::Forget);
+        }
+        if self.later.below(3) > 0 {
+            let return_us = at_us + self.later.below(self.end_us);
+            self.fault(return_us, Fault::Return { node });
         }
     }
 

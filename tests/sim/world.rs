@@ -114,7 +114,8 @@ impl World {
             masters: plan.edges.iter().filter(|edge| edge.0 == at).map(|edge| edge.1).collect(),
             is_removed: false,
             is_silent: false,
-            has_lost_identity: false,
+            is_unheard: false,
+            lost: Vec::new(),
         });
         let nodes: Vec<Node> = nodes.collect();
         let limits = plan.limits.clone();
@@ -135,6 +136,7 @@ impl World {
             nodes,
             plan,
         };
+        world.coverage.add("fault: two names for one master", world.plan.twice.len() as u64);
         for at in 0..count {
             if !world.plan.nodes[at].joins_late {
                 world.start(at);

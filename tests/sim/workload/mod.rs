@@ -241,6 +241,8 @@ pub fn is_usual(text: &str) -> bool {
         "ERR increment",
         "ERR source and",
         "ERR Background",
+        // Nobody has met it, or it is back.
+        "ERR node",
         "LOADING",
     ]
     .iter()
