@@ -8,6 +8,8 @@ fn a_killed_node_loses_what_nobody_has_heard_and_no_snapshot_holds() {
     nodes.on(0, "SET heard v");
     nodes.agree();
     nodes.cut(0);
+    // What is on its way when a node dies arrives: the links must be gone.
+    nodes.pass_ms(2500);
     nodes.on(0, "SET saved v");
     assert_eq!(nodes.on(0, "SAVE"), "OK");
     nodes.on(0, "SET lost v");
@@ -77,6 +79,8 @@ fn after_all_nodes_were_killed_their_last_snapshots_are_merged() {
     (1..3).for_each(|node| nodes.cut(node));
     nodes.on(1, "SET own v");
     assert_eq!(nodes.on(1, "SAVE"), "OK");
+    // Nothing is on its way any more.
+    nodes.pass_ms(2500);
     nodes.on(2, "SET never-saved v");
     (0..3).for_each(|node| nodes.world.stop(node));
     (1..3).for_each(|node| nodes.world.nodes[node].is_cut_off = false);
