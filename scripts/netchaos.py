@@ -117,9 +117,9 @@ class Node:
         # Snapshots are asked for, so that it is known what is in them.
         self.command += ["--enable-debug-command", "yes", "--save", "", "--dir", os.path.join(self.directory, "data")]
         self.command += ["--repl-timeout", SILENCE_S, "--repl-ping-replica-period", 1, "--digest-check-period", 10]
-        # Backlogs of a second or two and of some ten, so that links come back in both ways: by merging whole
+        # Backlogs of a second or two and of a minute or more, so that links come back in both ways: by merging whole
         # partitions, and from the backlog.
-        self.command += ["--repl-backlog-size", "2mb" if number % 2 else "256kb"]
+        self.command += ["--repl-backlog-size", "16mb" if number % 2 else "256kb"]
         for host in masters:
             self.command += ["--replicaof", host, PORT]
         self.set_clock(0)

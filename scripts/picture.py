@@ -72,18 +72,21 @@ def area(line, most, x, y, height, colour):
     parts = [text(LEFT - 6, y + 9, f"{most:g}", f"text-anchor='end' font-size='10' fill='{FAINT}'"),
              text(LEFT - 6, y + height, "0", f"text-anchor='end' font-size='10' fill='{FAINT}'")]
     if line:
-        line = [(0, 0), *line]
-        points = "".join(f"L{x(when):.1f},{y + height - value / most * height:.1f}" for when, value in line)
-        first, last = x(line[0][0]), x(line[-1][0])
-        parts.append(f"<path d='M{first:.1f},{y + height}{points}L{last:.1f},{y + height}Z' fill='{colour}' "
-                     f"fill-opacity='0.35' stroke='{colour}' stroke-linejoin='round'/>")
+        ends = [(0, 0), *line, (line[-1][0], 0)]
+        points = [f"{x(when):.1f},{y + height - value / most * height:.1f}" for when, value in ends]
+        # What lies on a level line between its neighbours shows nothing.
+        levels = [point.split(",")[1] for point in points]
+        bends = [point for at, point in enumerate(points) if set(levels[max(0, at - 1):at + 2]) != {levels[at]}]
+        parts.append(f"<path d='M{'L'.join([points[0], *bends])}Z' fill='{colour}' fill-opacity='0.35' "
+                     f"stroke='{colour}' stroke-linejoin='round'/>")
     parts.append(f"<path d='M{LEFT},{y + height}h{WIDTH}' stroke='{FAINT}'/>")
     return parts
 
 
 def nice(value):
     """The next round number."""
-    return next(step * 10 ** power for power in range(10) for step in (1, 2, 3, 4, 5, 6, 8) if step * 10 ** power >= value)
+    return next(step * 10 ** power for power in range(10) for step in (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
+                if step * 10 ** power >= value)
 
 
 def text(x, y, words, more=""):
