@@ -40,6 +40,12 @@ const SAMPLE_TRIES: usize = 64;
 /// Leaves and narrowed ranges one [`ScanTable::scan`] step looks at before it returns with what it has.
 const SCAN_VISITS_MAX: usize = 64;
 
+/// Whether a scan whose next cursor is `cursor` has passed an element of this hash.
+#[inline]
+pub fn is_passed(cursor: u64, hash: u64) -> bool {
+    u64::from(prefix_of(hash)) < cursor
+}
+
 /// See the file's description. 32 bytes; nothing is allocated while it is empty.
 pub struct ScanTable<T> {
     root: Root<T>,

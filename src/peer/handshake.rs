@@ -9,9 +9,8 @@ use crate::resp::write::{Reply, encode_command};
 /// The wire version both ends must speak. Additions are announced as features instead.
 pub const VERSION: u64 = 1;
 
-/// Feature: the end understands `Kind::Verify` blocks (`peer::verify`). Bit 1 was their first form, which took what a
-/// full merge had brought for damage.
-pub const VERIFY: u64 = 2;
+/// Feature: the end understands `Kind::Verify` blocks (`peer::verify`). The two lowest bits were earlier forms.
+pub const VERIFY: u64 = 4;
 
 /// Features we know, as bits.
 pub const FEATURES: u64 = VERIFY;

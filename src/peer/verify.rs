@@ -62,35 +62,69 @@ pub struct Repaired {
     pub theirs: Option<Held>,
 }
 
+/// A place in what happens to a partition (`shard::compare::Position`), by the writer's indices of origins.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Place {
+    /// Writes up to these have been applied.
+    pub versions: Vec<(u16, Hlc)>,
+    /// Deadlines up to this Unix millisecond have passed.
+    pub passed_ms: u64,
+}
+
+/// What do the slots of a partition count for?
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SumsAsked {
+    /// Names the question.
+    pub ask: u64,
+    /// How closely.
+    pub level: Level,
+    /// Which slots.
+    pub mask: u64,
+    /// Only this many databases count.
+    pub databases: u16,
+    /// To be answered once this place has been reached.
+    pub after: Place,
+    /// Or after so many milliseconds.
+    pub wait_ms: u64,
+}
+
+/// The answer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SumsTold {
+    /// As asked.
+    pub ask: u64,
+    /// As asked.
+    pub level: Level,
+    /// Where the answering end was.
+    pub at: Place,
+    /// By slot asked for, or one for all ([`Level::Total`]).
+    pub sums: Vec<Weights>,
+    /// Slots of which the sums mean nothing.
+    pub unsure: u64,
+    /// How many slots' kept digests did not agree with their data.
+    pub wrong: u64,
+    /// How many databases were counted: what was asked for, or as many as there are.
+    pub databases: u16,
+}
+
 /// See [`Message`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Body {
     /// What does the partition count for?
-    AskSums(Terms, Level),
+    AskSums(SumsAsked),
     /// Which keys does a slot hold whose ids are in this range (both ends included), and what do they count for?
     AskKeys(Terms, Slot, u64, u64),
     /// Join these states.
     AskRepair(Terms, Slot, Vec<Repair>),
-    /// The sums: one for the partition ([`Level::Total`]) or one by slot.
-    Sums {
-        /// As asked.
-        level: Level,
-        /// What had been applied, by the writer's indices of origins.
-        versions: Vec<(u16, Hlc)>,
-        /// The sums.
-        sums: Vec<Weights>,
-        /// Slots whose kept digest did not agree with their data.
-        wrong: u64,
-        /// How many databases were counted: what was asked for, or as many as there are.
-        databases: u16,
-    },
+    /// This.
+    Sums(SumsTold),
     /// The keys.
     Keys {
         /// As asked.
         slot: Slot,
         /// As asked.
         from: u64,
-        /// What was applied before the list was begun.
+        /// What was applied before the list was begun, by the writer's indices of origins.
         versions: Vec<(u16, Hlc)>,
         /// What beyond that may be in it.
         beyond: Vec<(u16, Hlc)>,
@@ -109,7 +143,7 @@ impl Message {
             Body::AskSums(..) => 1,
             Body::AskKeys(..) => 2,
             Body::AskRepair(..) => 3,
-            Body::Sums { .. } => 4,
+            Body::Sums(..) => 4,
             Body::Keys { .. } => 5,
             Body::Repaired(..) => 6,
         };
@@ -117,9 +151,13 @@ impl Message {
         put_varint(out, u64::from(self.run.core));
         put_varint(out, self.run.number);
         match &self.body {
-            Body::AskSums(terms, level) => {
-                put_terms(out, *terms);
-                out.push(*level as u8);
+            Body::AskSums(asked) => {
+                put_varint(out, asked.ask);
+                out.push(asked.level as u8);
+                put_word(out, asked.mask);
+                put_varint(out, u64::from(asked.databases));
+                put_varint(out, asked.wait_ms);
+                put_place(out, &asked.after);
             }
             Body::AskKeys(terms, slot, from, to) => {
                 put_terms(out, *terms);
@@ -136,14 +174,16 @@ impl Message {
                     put_held(out, repair.ours.as_ref());
                 }
             }
-            Body::Sums { level, versions, sums, wrong, databases } => {
-                out.push(*level as u8);
-                put_varint(out, *wrong);
-                put_varint(out, u64::from(*databases));
-                put_versions(out, versions);
-                for sum in sums {
+            Body::Sums(told) => {
+                put_varint(out, told.ask);
+                out.push(told.level as u8);
+                put_word(out, told.unsure);
+                put_varint(out, told.wrong);
+                put_varint(out, u64::from(told.databases));
+                put_place(out, &told.at);
+                for sum in &told.sums {
                     put_word(out, sum.writes);
-                    if *level == Level::Data {
+                    if told.level == Level::Data {
                         put_word(out, sum.contents);
                     }
                 }
@@ -175,7 +215,14 @@ impl Message {
         let code = take_byte(input)?;
         let run = RunId { core: take_u16(input)?, number: take_varint(input)? };
         let body = match code {
-            1 => Body::AskSums(take_terms(input)?, Level::from_byte(take_byte(input)?)?),
+            1 => Body::AskSums(SumsAsked {
+                ask: take_varint(input)?,
+                level: Level::from_byte(take_byte(input)?)?,
+                mask: take_word(input)?,
+                databases: take_u16(input)?,
+                wait_ms: take_varint(input)?,
+                after: take_place(input)?,
+            }),
             2 => Body::AskKeys(take_terms(input)?, take_slot(input, partition)?, take_word(input)?, take_word(input)?),
             3 => {
                 let (terms, slot) = (take_terms(input)?, take_slot(input, partition)?);
@@ -187,16 +234,16 @@ impl Message {
                 Body::AskRepair(terms, slot, repairs)
             }
             4 => {
-                let level = Level::from_byte(take_byte(input)?)?;
-                let (wrong, databases) = (take_varint(input)?, take_u16(input)?);
-                let versions = take_versions(input)?;
+                let (ask, level) = (take_varint(input)?, Level::from_byte(take_byte(input)?)?);
+                let (unsure, wrong, databases) = (take_word(input)?, take_varint(input)?, take_u16(input)?);
+                let at = take_place(input)?;
                 let mut sums = Vec::new();
                 while !input.is_empty() {
                     let writes = take_word(input)?;
                     let contents = if level == Level::Data { take_word(input)? } else { 0 };
                     sums.push(Weights { writes, contents });
                 }
-                Body::Sums { level, versions, sums, wrong, databases }
+                Body::Sums(SumsTold { ask, level, at, sums, unsure, wrong, databases })
             }
             5 => {
                 let (slot, from) = (take_slot(input, partition)?, take_word(input)?);
@@ -277,6 +324,15 @@ fn take_versions(input: &mut &[u8]) -> Option<Vec<(u16, Hlc)>> {
     (0..count).map(|_| Some((take_u16(input)?, Hlc(take_varint(input)?)))).collect()
 }
 
+fn put_place(out: &mut Vec<u8>, place: &Place) {
+    put_versions(out, &place.versions);
+    put_varint(out, place.passed_ms);
+}
+
+fn take_place(input: &mut &[u8]) -> Option<Place> {
+    Some(Place { versions: take_versions(input)?, passed_ms: take_varint(input)? })
+}
+
 fn put_held(out: &mut Vec<u8>, held: Option<&Held>) {
     out.push(u8::from(held.is_some()));
     if let Some((db, key, state)) = held {
@@ -303,8 +359,18 @@ mod tests {
             (Terms { over_ms: 1_770_000_000_000, databases: 16 }, Weights { writes: u64::MAX, contents: 7 });
         let held = || Some((3, b"key".to_vec(), b"state".to_vec()));
         let versions = vec![(0, Hlc(1 << 50)), (4095, Hlc(1))];
+        let at = Place { versions: versions.clone(), passed_ms: 1_770_000_000_000 };
+        let (sums, level) = (vec![weights, weights], Level::Data);
+        let told = SumsTold { ask: 300, level, at: at.clone(), sums, unsure: 1 << 9, wrong: 1, databases: 16 };
         let bodies = vec![
-            Body::AskSums(terms, Level::Total),
+            Body::AskSums(SumsAsked {
+                ask: 300,
+                level: Level::Total,
+                mask: 1 << 63 | 5,
+                databases: 16,
+                after: at.clone(),
+                wait_ms: 2000,
+            }),
             Body::AskKeys(terms, Slot(130), 1, u64::MAX),
             Body::AskRepair(
                 terms,
@@ -314,20 +380,8 @@ mod tests {
                     Repair { id: 2, expected: weights, ours: None },
                 ],
             ),
-            Body::Sums {
-                level: Level::Kept,
-                versions: versions.clone(),
-                sums: vec![Weights { writes: 9, contents: 0 }],
-                wrong: 1,
-                databases: 16,
-            },
-            Body::Sums {
-                level: Level::Data,
-                versions: Vec::new(),
-                sums: vec![weights, weights],
-                wrong: 0,
-                databases: 1,
-            },
+            Body::Sums(SumsTold { level: Level::Kept, sums: vec![Weights { writes: 9, contents: 0 }], ..told.clone() }),
+            Body::Sums(told),
             Body::Keys {
                 slot: Slot(191),
                 from: 5,

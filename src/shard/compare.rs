@@ -8,6 +8,9 @@ use crate::merge::origins::OriginIdx;
 use crate::merge::stamp::Hlc;
 use crate::store::keyspace::Packed;
 use crate::store::keyspace::weigh::Over;
+use crate::store::watches::{WatchId, Watching};
+
+pub use crate::store::watches::Weights;
 
 /// So many keys of a slot are fetched from memory together, and looked at in one go.
 const TOGETHER: usize = 512;
@@ -25,15 +28,6 @@ pub enum Level {
     Kept = 1,
     /// Everything read again: the books are right, the same writes are there, and their bytes are the same.
     Data = 2,
-}
-
-/// What one key, or several together, count for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Weights {
-    /// Writes, by their stamps.
-    pub writes: u64,
-    /// The bytes of values.
-    pub contents: u64,
 }
 
 /// A key by its name in digests.
@@ -61,12 +55,35 @@ pub struct Held {
 /// What had been applied of a partition.
 pub type Applied = Vec<(OriginIdx, Hlc)>;
 
+/// A place in what happens to a partition.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Position {
+    /// Writes up to these have been applied.
+    pub applied: Applied,
+    /// Deadlines up to this Unix millisecond have passed.
+    pub passed_ms: u64,
+}
+
+/// What the slots of a partition count for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Told {
+    /// By slot.
+    pub sums: Vec<Weights>,
+    /// Those of which that cannot be said: what happened there meanwhile is too much, or no stamp explains it.
+    pub unsure: u64,
+}
+
 /// A walk over the keys of some slots, in steps, while writes go on.
 pub struct Walk {
     slot: u16,
     end: u16,
     databases: u16,
-    over_ms: u64,
+    over: Over,
+    /// Those of the first 64 slots that are walked over.
+    mask: u64,
+    first: u16,
+    /// Who is told what values count for.
+    watch: Option<WatchId>,
     db: u16,
     cursor: u64,
     /// The slot whose keys were asked for ahead of their turn.
@@ -78,8 +95,6 @@ pub struct Walk {
     kept: u64,
     /// What had been applied when it began; `None`: it has not.
     applied: Option<Applied>,
-    /// By slot.
-    pub sums: Vec<Weights>,
     /// Keys, if they are listed.
     pub keys: Vec<Listed>,
     /// Slots whose digest was not what their data counts for; it is now.
@@ -87,41 +102,39 @@ pub struct Walk {
 }
 
 impl Walk {
-    /// Sums up every slot of a partition.
-    pub fn over_partition(partition: Partition, databases: u16, over_ms: u64) -> Self {
+    /// Checks the digests of those slots of a partition that are in `mask` against their data, and tells a watch what
+    /// their values count for.
+    pub fn over_partition(partition: Partition, mask: u64, databases: u16, watch: WatchId) -> Self {
         let first = partition.first_slot().0;
-        Self::new(first, first + SLOTS_PER_PARTITION as u16, databases, over_ms, None)
+        let walk = Self::new(first, first + SLOTS_PER_PARTITION as u16, databases, Over::Passed);
+        Self { mask, watch: Some(watch), ..walk }
     }
 
     /// Lists the keys of a slot whose ids are in a range, both ends included.
     pub fn over_slot(slot: Slot, databases: u16, over_ms: u64, from: u64, to: u64) -> Self {
-        Self::new(slot.0, slot.0 + 1, databases, over_ms, Some((from, to)))
+        Self { list: Some((from, to)), ..Self::new(slot.0, slot.0 + 1, databases, Over::At(over_ms)) }
     }
 
-    fn new(slot: u16, end: u16, databases: u16, over_ms: u64, list: Option<(u64, u64)>) -> Self {
-        let sums = vec![Weights::default(); usize::from(end - slot)];
+    fn new(slot: u16, end: u16, databases: u16, over: Over) -> Self {
         let (keys, wrong) = (Vec::new(), Vec::new());
         Self {
             slot,
             end,
             databases,
-            over_ms,
+            over,
+            mask: u64::MAX,
+            first: slot,
+            watch: None,
             db: 0,
             cursor: 0,
             ahead: None,
-            list,
+            list: None,
             passed: 0,
             kept: 0,
             applied: None,
-            sums,
             keys,
             wrong,
         }
-    }
-
-    /// How many databases are counted.
-    pub fn databases(&self) -> u16 {
-        self.databases
     }
 
     /// Whether all has been looked at.
@@ -139,7 +152,8 @@ impl Walk {
         self.applied.get_or_insert_with(|| shard.applied_of(Slot(self.slot).partition()));
         let mut looked = 0;
         while looked < budget && !self.is_over() {
-            if self.db == self.databases.min(shard.keys.databases() as u16) {
+            let is_wanted = self.mask & 1 << (self.slot - self.first) != 0;
+            if !is_wanted || self.db == self.databases.min(shard.keys.databases() as u16) {
                 (self.db, self.slot) = (0, self.slot + 1);
                 // Passing over nothing costs something, too.
                 looked += 1;
@@ -156,6 +170,7 @@ impl Walk {
             (self.passed, self.kept) = (0, shard.keys.digest(db, slot));
         }
         if shard.keys.slot_len(db, slot) == 0 && self.kept == 0 {
+            self.tell(shard, 0);
             self.db += 1;
             return 0;
         }
@@ -165,34 +180,38 @@ impl Walk {
             shard.keys.scan_slot(db, slot, self.cursor, TOGETHER, |entry| touch(entry, &mut touched));
         }
         let next = Slot(self.slot + 1);
-        if next.0 < self.end && shard.keys.slot_len(db, next) <= AHEAD_MAX {
+        let is_next = next.0 < self.end && self.mask & 1 << (next.0 - self.first) != 0;
+        if is_next && shard.keys.slot_len(db, next) <= AHEAD_MAX {
             shard.keys.scan_slot(db, next, 0, TOGETHER, |entry| touch(entry, &mut touched));
             self.ahead = Some((db, next));
         }
         std::hint::black_box(touched);
-        let (mut looked, mut sum) = (0, Weights::default());
-        let (mut passed, over, keys) = (self.passed, Over::At(self.over_ms), &shard.keys);
+        let (mut looked, mut contents) = (0, 0u64);
+        let (mut passed, over, keys) = (self.passed, self.over, &shard.keys);
         let Self { list, keys: listed, .. } = self;
         self.cursor = keys.scan_slot(db, slot, self.cursor, TOGETHER, |entry| {
             looked += 1;
             let weight = keys.weigh(db, slot, entry, over);
             let weights = Weights { writes: weight.writes, contents: weight.contents };
-            sum = sum.with(weights);
+            contents = contents.wrapping_add(weight.contents);
             // The two differ only by deadlines between the sweep and the time agreed on.
             let has_deadline = match entry.view() {
                 View::Plain { deadline, .. } => deadline.is_some(),
                 View::Rich(state) => state.deadline.is_some(),
                 View::Tombstone { .. } => false,
             };
-            let counted = if has_deadline { keys.weigh(db, slot, entry, Over::Passed).writes } else { weight.writes };
+            let counted = if has_deadline && over != Over::Passed {
+                keys.weigh(db, slot, entry, Over::Passed).writes
+            } else {
+                weight.writes
+            };
             passed = passed.wrapping_add(counted);
             if list.is_some_and(|(from, to)| (from..=to).contains(&weight.id)) && weights != Weights::default() {
                 listed.push(Listed { id: weight.id, weights });
             }
         });
         self.passed = passed;
-        let at = self.sums.len() - usize::from(self.end - self.slot);
-        self.sums[at] = self.sums[at].with(sum);
+        self.tell(shard, contents);
         if self.cursor == 0 {
             let kept = shard.keys.digest(db, slot);
             if shard.keys.has_digests() && kept == self.kept && kept != self.passed {
@@ -203,12 +222,27 @@ impl Walk {
         }
         looked
     }
+
+    fn tell(&self, shard: &mut Shard, contents: u64) {
+        if let Some(watch) = self.watch.and_then(|id| shard.keys.watched_mut(id)) {
+            watch.walk(Db(self.db), Slot(self.slot), self.cursor, contents);
+        }
+    }
 }
 
-impl Weights {
-    /// Both together.
-    pub fn with(self, other: Self) -> Self {
-        Self { writes: self.writes.wrapping_add(other.writes), contents: self.contents.wrapping_add(other.contents) }
+impl Position {
+    /// Whether this is as far as that, or further.
+    pub fn has_reached(&self, other: &Self) -> bool {
+        let of = |origin: OriginIdx| self.applied.iter().find(|(known, _)| *known == origin);
+        self.passed_ms >= other.passed_ms
+            && other.applied.iter().all(|(origin, hlc)| of(*origin).is_some_and(|(_, reached)| reached >= hlc))
+    }
+}
+
+impl Told {
+    /// As one number.
+    pub fn total(&self) -> Weights {
+        self.sums.iter().copied().fold(Weights::default(), Weights::with)
     }
 }
 
@@ -220,19 +254,52 @@ impl Level {
 }
 
 impl Shard {
-    /// The kept digests of a partition's slots; `None` while none are kept.
-    pub fn kept_sums(&self, partition: Partition, databases: u16, level: Level) -> Option<Vec<Weights>> {
-        let first = partition.first_slot().0;
+    /// Begins to watch a partition that is to be compared. `changes`: so that [`Shard::sums_at`] can be asked.
+    pub fn watch(&mut self, partition: Partition, databases: u16, level: Level, changes: bool) -> WatchId {
+        self.keys.watch(Watching { partition, databases, contents: level == Level::Data, changes })
+    }
+
+    /// How far we are in a partition.
+    pub fn position_of(&self, partition: Partition) -> Position {
+        Position { applied: self.applied_of(partition), passed_ms: self.keys.last_passed_ms() }
+    }
+
+    /// Whether we are as far as that, or further.
+    pub fn has_reached(&self, partition: Partition, position: &Position) -> bool {
+        let at = usize::from(partition.0);
+        position.passed_ms < self.keys.next_due_ms()
+            && position.applied.iter().all(|&(origin, hlc)| self.versions.get(origin, at) >= hlc)
+    }
+
+    /// What a partition's slots count for now by their kept digests.
+    pub fn sums_kept(&self, partition: Partition, databases: u16) -> Told {
         let databases = databases.min(self.keys.databases() as u16);
+        let first = partition.first_slot().0;
         let of_slot = |slot: u16| {
             let sum = (0..databases).fold(0, |sum: u64, db| sum.wrapping_add(self.keys.digest(Db(db), Slot(slot))));
             Weights { writes: sum, contents: 0 }
         };
-        let sums = (first..first + SLOTS_PER_PARTITION as u16).map(of_slot);
-        self.keys.has_digests().then(|| match level {
-            Level::Total => vec![sums.fold(Weights::default(), Weights::with)],
-            _ => sums.collect(),
-        })
+        let sums = (first..first + SLOTS_PER_PARTITION as u16).map(of_slot).collect();
+        Told { sums, unsure: 0 }
+    }
+
+    /// What the slots of a watched partition count for now: by the kept digests, and of values by the walk that is over.
+    pub fn sums_now(&self, id: WatchId) -> Option<Told> {
+        let watch = self.keys.watched(id)?;
+        let mut told = self.sums_kept(watch.partition(), watch.databases());
+        told.sums.iter_mut().zip(watch.contents()).for_each(|(sum, contents)| sum.contents = *contents);
+        told.unsure = watch.unsure();
+        Some(told)
+    }
+
+    /// What they counted for there, which is not before the watch began and which we have reached.
+    pub fn sums_at(&self, id: WatchId, position: &Position) -> Option<Told> {
+        let mut told = self.sums_now(id)?;
+        let of =
+            |origin| position.applied.iter().find(|(known, _)| *known == origin).map_or(Hlc::ZERO, |(_, hlc)| *hlc);
+        let beyond = self.keys.watched(id)?.beyond(|stamp| stamp.hlc() <= of(stamp.origin()), position.passed_ms);
+        told.sums.iter_mut().zip(beyond).for_each(|(sum, beyond)| *sum = sum.without(beyond));
+        Some(told)
     }
 
     /// What has been applied of a partition.

@@ -4,7 +4,8 @@
 //! through the same door as a write that arrived from a peer.
 //!
 //! Reading order: this file, `packing` (how a key is kept), `hot` (the door's two shortest ways), `flush`, `expiry`,
-//! `garbage` (what can be forgotten), `weigh` (what keys count for in digests), `ahead`.
+//! `garbage` (what can be forgotten), `weigh` (what keys count for in digests), `watch` (how that changes while it is
+//! compared), `ahead`.
 
 pub mod ahead;
 pub mod damage;
@@ -15,6 +16,7 @@ pub mod hot;
 mod packing;
 mod trash;
 mod walks;
+mod watch;
 pub mod weigh;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -24,6 +26,7 @@ use super::counts::{Counts, Tally};
 use super::deadlines::{Deadlines, Due};
 use super::digests::Digests;
 use super::late::Late;
+use super::watches::{Cause, Watches};
 use crate::base::ids::{Db, SLOTS_PER_PARTITION, Slot};
 use crate::base::rng::Rng;
 use crate::base::slot::slot_of;
@@ -101,6 +104,8 @@ pub struct Keyspace {
     databases: usize,
     /// While a snapshot is being written: what changes behind its scan.
     late: Option<Box<Late>>,
+    /// While partitions are compared: what changes in them.
+    watches: Option<Box<Watches>>,
 }
 
 impl Keyspace {
@@ -129,6 +134,7 @@ impl Keyspace {
             trash: Trash::default(),
             databases,
             late: None,
+            watches: None,
         }
     }
 
@@ -173,6 +179,20 @@ impl Keyspace {
     ///
     /// The key is looked up once, unless nothing of it is left to keep.
     pub fn apply(&mut self, db: Db, key: &KeyRef<'_>, op: &Op<'_>, mint: impl FnOnce(Stamp) -> Stamp) -> (Stamp, bool) {
+        let before = self.watched_before(db, key);
+        let (stamp, changed) = self.apply_unwatched(db, key, op, mint);
+        self.watched_after(db, key, before, Cause::Write(stamp));
+        (stamp, changed)
+    }
+
+    #[inline]
+    fn apply_unwatched(
+        &mut self,
+        db: Db,
+        key: &KeyRef<'_>,
+        op: &Op<'_>,
+        mint: impl FnOnce(Stamp) -> Stamp,
+    ) -> (Stamp, bool) {
         self.note_late(db, key);
         let base = self.base_floor(db, key.slot);
         let flush = self.flush_floor(db, key.slot);
@@ -243,6 +263,13 @@ impl Keyspace {
     /// Changes a key's whole state; `change` says whether it did. For full merges and for collecting what is stable;
     /// single effects go through `apply`.
     pub fn update(&mut self, db: Db, key: &KeyRef<'_>, change: impl FnOnce(&mut KeyState) -> bool) -> bool {
+        let before = self.watched_before(db, key);
+        let changed = self.update_unwatched(db, key, change);
+        self.watched_after(db, key, before, Cause::Other);
+        changed
+    }
+
+    fn update_unwatched(&mut self, db: Db, key: &KeyRef<'_>, change: impl FnOnce(&mut KeyState) -> bool) -> bool {
         self.note_late(db, key);
         let index = self.table_index(key.slot);
         let scale = self.scale(db, key);

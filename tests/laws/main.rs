@@ -10,6 +10,7 @@ mod algebra;
 mod bookkeeping;
 mod codec;
 mod controls;
+mod cuts;
 mod deadlines;
 mod digests;
 mod gen_ops;

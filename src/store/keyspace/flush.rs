@@ -34,6 +34,7 @@ impl Keyspace {
                     self.digests.set(db, at, 0);
                 }
             }
+            self.disturb_watches(partition);
             self.counts.reset(db, local);
             if self.counts.due() == 0 && !self.due.is_empty() {
                 self.trash.put_deadlines(self.due.take());
@@ -85,6 +86,6 @@ impl Keyspace {
     #[cold]
     pub(super) fn apply_flushed(&mut self, db: Db, key: &KeyRef<'_>, stamp: Stamp, op: &Op<'_>) -> bool {
         let realm = Arc::clone(&self.realm);
-        self.update(db, key, |state| state.apply_observed(&realm, stamp, op))
+        self.update_unwatched(db, key, |state| state.apply_observed(&realm, stamp, op))
     }
 }

@@ -15,6 +15,7 @@ use crate::merge::realm::Realm;
 use crate::merge::stamp::Stamp;
 use crate::merge::total::Total;
 use crate::store::counts::Tally;
+use crate::store::watches::Cause;
 
 /// An increment that was made.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +41,7 @@ impl Keyspace {
         mint: impl FnOnce(Stamp) -> Stamp,
     ) -> Option<Stamp> {
         self.note_late(db, key);
+        let watched = self.watched_before(db, key);
         let base = self.base_floor(db, key.slot);
         let scale = self.scale(db, key);
         let (realm, table) = self.table_mut(db, key);
@@ -69,6 +71,7 @@ impl Keyspace {
         if before != after {
             self.count(db, key, before, after);
         }
+        self.watched_after(db, key, watched, Cause::Write(stamp));
         Some(stamp)
     }
 
@@ -84,6 +87,7 @@ impl Keyspace {
         mint: impl FnOnce(Stamp) -> Stamp,
     ) -> Option<Counted> {
         self.note_late(db, key);
+        let watched = self.watched_before(db, key);
         let base = self.base_floor(db, key.slot);
         let scale = self.scale(db, key);
         let (realm, table) = self.table_mut(db, key);
@@ -101,6 +105,7 @@ impl Keyspace {
         state.string.join_slot(slot);
         let after = scale.of_slot(realm, &slot);
         self.digests.shift(db, self.table_index(key.slot), before, after);
+        self.watched_after(db, key, watched, Cause::Write(stamp));
         Some(Counted { stamp, slot, sum })
     }
 

@@ -69,7 +69,7 @@ impl Scale {
     }
 
     #[inline]
-    fn is_over(&self, at: Option<DeadlineMs>) -> bool {
+    pub(super) fn is_over(&self, at: Option<DeadlineMs>) -> bool {
         at.is_some_and(|at| Some(Due { at, ..self.due }) <= self.passed)
     }
 }
@@ -89,11 +89,13 @@ impl Keyspace {
         }
         let before = self.passed.replace(due);
         let Some(entry) = self.entry_of(&due).filter(|_| self.digests.is_on()) else { return };
+        let watched = self.before_passing(&due, entry);
         let after = Scale { id: Some(key_id(due.db, entry.key())), due, passed: self.passed };
         let before = Scale { passed: before, ..after }.of_entry(&self.realm, entry);
         let after = after.of_entry(&self.realm, entry);
         let index = self.table_index(due.slot);
         self.digests.shift(due.db, index, before, after);
+        self.after_passing(&due, after.wrapping_sub(before), watched);
     }
 
     /// The digest kept for a slot of a database.
@@ -173,6 +175,6 @@ impl Keyspace {
     }
 }
 
-fn entry_deadline(entry: &Packed) -> Option<DeadlineMs> {
+pub(super) fn entry_deadline(entry: &Packed) -> Option<DeadlineMs> {
     super::deadline_of(entry).and_then(|deadline| deadline.at)
 }

@@ -105,7 +105,7 @@ impl Worker {
         let rounds = || plan.earlier.iter().chain([report]);
         let sum = |of: fn(&SideReport) -> u64| -> u64 { rounds().flat_map(|round| &round.sides).map(of).sum() };
         let is_incomplete =
-            |side: &SideReport| side.problem.is_some() || side.behind > 0 || side.differing > side.repaired;
+            |side: &SideReport| side.problem.is_some() || side.is_behind() || side.differing > side.repaired;
         let result = if report.sides.iter().any(is_incomplete) {
             "incomplete"
         } else if sum(|side| side.repaired) > 0 {
@@ -137,7 +137,7 @@ impl Worker {
             let last = report.sides.get(at).cloned().unwrap_or_default();
             let result = match last.problem {
                 Some(problem) => problem,
-                None if last.behind > 0 => "some writes did not arrive",
+                None if last.is_behind() => "some writes did not arrive",
                 None if last.differing > last.repaired => "some keys cannot be repaired",
                 None if total(|side| side.repaired) > 0 => "repaired",
                 None => "equal",
@@ -148,8 +148,9 @@ impl Worker {
                 "peer",
                 &format_args!(
                     "addr={}:{},node={},result={result},slots_differing={slots},keys_differing={differing},\
-                     keys_repaired={repaired},keys_changing={},keys_behind={},wrong_digests={wrong}",
-                    peer.host, peer.port, peer.origin.node, last.changing, last.behind
+                     keys_repaired={repaired},keys_changing={},keys_behind={},slots_behind={},\
+                     wrong_digests={wrong}",
+                    peer.host, peer.port, peer.origin.node, last.changing, last.behind, last.slots_behind
                 ),
             );
         }
@@ -187,6 +188,7 @@ fn joined(reports: impl Iterator<Item = Report>) -> Report {
                 sum.repaired += side.repaired;
                 sum.changing += side.changing;
                 sum.behind += side.behind;
+                sum.slots_behind += side.slots_behind;
                 sum.wrong += side.wrong;
                 sum.differences.extend(side.differences);
             }

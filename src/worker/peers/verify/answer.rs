@@ -1,31 +1,128 @@
-//! The end that is asked: it answers from what it holds now, and remembers nothing.
+//! The end that is asked: it answers from what it holds, and remembers nothing but questions for sums until it has
+//! applied what the other end had.
 
 use super::super::super::Worker;
 use super::Purpose;
 use crate::base::ids::{Partition, Slot};
+use crate::base::time::Now;
 use crate::merge::origins::OriginIdx;
 use crate::merge::stamp::Hlc;
 use crate::peer::mesh::PeerId;
-use crate::peer::verify::{Body, Repair, Repaired, RunId, Terms};
-use crate::shard::compare::{Level, Walk, Weights};
+use crate::peer::verify::{Body, Place, Repair, Repaired, RunId, SumsAsked, SumsTold, Terms};
+use crate::shard::compare::{Level, Position, Walk, Weights};
+use crate::store::watches::WatchId;
+
+/// Questions that may wait for writes to come; what is asked beyond them is not answered, and the asking end gives up.
+const QUESTIONS_MAX: usize = 4096;
+
+/// Nobody makes us wait longer than this.
+const WAIT_MS_MAX: u64 = 5_000;
+
+/// A question for sums that is not answered yet.
+pub(super) struct Question {
+    number: u64,
+    peer: PeerId,
+    run: RunId,
+    partition: Partition,
+    asked: SumsAsked,
+    after: Position,
+    /// Of our values, if they are walked over.
+    watch: Option<WatchId>,
+    is_walked: bool,
+    wrong: u64,
+    until_us: u64,
+}
+
+impl Question {
+    /// Whether it waits for nothing but writes.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.is_walked
+    }
+}
 
 impl Worker {
-    pub(super) fn asked_sums(&mut self, peer: PeerId, run: RunId, partition: Partition, terms: Terms, level: Level) {
-        let databases = terms.databases.min(self.shard.keys.databases() as u16);
-        if level == Level::Data {
-            let walk = Walk::over_partition(partition, databases, terms.over_ms);
-            return self.errand(walk, Purpose::AnswerSums { peer, run, partition });
-        }
+    pub(super) fn asked_sums(
+        &mut self,
+        peer: PeerId,
+        run: RunId,
+        partition: Partition,
+        mut asked: SumsAsked,
+        after: Position,
+        now: Now,
+    ) {
         // While no digests are kept there is nothing to say.
-        let Some(sums) = self.shard.kept_sums(partition, databases, level) else { return };
-        let versions = said(&self.shard.applied_of(partition));
-        self.say_verify(peer, run, partition, Body::Sums { level, versions, sums, wrong: 0, databases });
+        if !self.shard.keys.has_digests() || self.peers.verify.questions.len() == QUESTIONS_MAX {
+            return;
+        }
+        asked.databases = asked.databases.min(self.shard.keys.databases() as u16);
+        self.peers.verify.next_question += 1;
+        let number = self.peers.verify.next_question;
+        let is_walked = asked.level != Level::Data;
+        let watch = (!is_walked).then(|| self.shard.watch(partition, asked.databases, asked.level, false));
+        if let Some(watch) = watch {
+            let walk = Walk::over_partition(partition, asked.mask, asked.databases, watch);
+            self.errand(walk, Purpose::AnswerSums { number });
+        }
+        let until_us = now.mono_us + asked.wait_ms.min(WAIT_MS_MAX) * 1000;
+        let question = Question { number, peer, run, partition, asked, after, watch, is_walked, wrong: 0, until_us };
+        self.peers.verify.questions.push(question);
+        self.answer_questions(now);
     }
 
-    pub(super) fn answer_sums(&mut self, peer: PeerId, run: RunId, partition: Partition, walk: &Walk) {
-        let (versions, wrong) = (said(walk.applied()), walk.wrong.len() as u64);
-        let (sums, databases) = (walk.sums.clone(), walk.databases());
-        self.say_verify(peer, run, partition, Body::Sums { level: Level::Data, versions, sums, wrong, databases });
+    /// The walk for a question is over.
+    pub(super) fn walked_for(&mut self, number: u64, walk: &Walk, now: Now) {
+        if let Some(question) = self.peers.verify.questions.iter_mut().find(|question| question.number == number) {
+            question.is_walked = true;
+            question.wrong = walk.wrong.len() as u64;
+        }
+        self.answer_questions(now);
+    }
+
+    /// Answers what can be answered.
+    pub(super) fn answer_questions(&mut self, now: Now) {
+        let mut questions = std::mem::take(&mut self.peers.verify.questions);
+        questions.retain(|question| {
+            let has_reached = question.is_walked && self.shard.has_reached(question.partition, &question.after);
+            let is_due = question.is_walked && (has_reached || now.mono_us >= question.until_us);
+            if is_due {
+                self.answer_sums(question, has_reached);
+            }
+            !is_due
+        });
+        self.peers.verify.questions = questions;
+    }
+
+    /// Who has left needs no answers.
+    pub(super) fn forget_questions(&mut self, peer: PeerId) {
+        let (gone, kept) =
+            std::mem::take(&mut self.peers.verify.questions).into_iter().partition(|question| question.peer == peer);
+        self.peers.verify.questions = kept;
+        let gone: Vec<Question> = gone;
+        gone.iter().filter_map(|question| question.watch).for_each(|watch| self.shard.keys.end_watch(watch));
+    }
+
+    fn answer_sums(&mut self, question: &Question, has_reached: bool) {
+        let SumsAsked { ask, level, mask, databases, .. } = question.asked;
+        let told = match question.watch {
+            Some(watch) => self.shard.sums_now(watch),
+            None => Some(self.shard.sums_kept(question.partition, databases)),
+        };
+        if let Some(watch) = question.watch {
+            self.shard.keys.end_watch(watch);
+        }
+        let Some(told) = told else { return };
+        let mut position = self.shard.position_of(question.partition);
+        if has_reached {
+            // No deadline is left up to there, whether or not one has passed.
+            position.passed_ms = position.passed_ms.max(question.after.passed_ms);
+        }
+        let sums = match level {
+            Level::Total => vec![told.total()],
+            _ => told.sums.iter().enumerate().filter(|(at, _)| mask & 1 << at != 0).map(|(_, sum)| *sum).collect(),
+        };
+        let (at, unsure, wrong) = (self.place_said(&position), told.unsure, question.wrong);
+        let told = SumsTold { ask, level, at, sums, unsure, wrong, databases };
+        self.say_verify(question.peer, question.run, question.partition, Body::Sums(told));
     }
 
     pub(super) fn answer_keys(&mut self, peer: PeerId, run: RunId, slot: Slot, from: u64, walk: Walk) {
@@ -60,6 +157,10 @@ impl Worker {
             repaired.push(Repaired { id, theirs });
         }
         Some(repaired)
+    }
+
+    pub(super) fn place_said(&self, position: &Position) -> Place {
+        Place { versions: said(&position.applied), passed_ms: position.passed_ms }
     }
 }
 

@@ -15,6 +15,7 @@ mod answer;
 mod exam;
 pub(in super::super) mod report;
 mod run;
+mod sums;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -26,14 +27,15 @@ use crate::base::time::Now;
 use crate::merge::origins::OriginIdx;
 use crate::peer::mesh::{Comparable, PeerId, PeerMessage};
 use crate::peer::suspects::Look;
-use crate::peer::verify::{Body, Message, RunId};
+use crate::peer::verify::{Body, Message, Place, RunId};
 use crate::shard::block::{self, Kind};
-use crate::shard::compare::{Level, Walk};
+use crate::shard::compare::{Level, Position, Walk};
+use answer::Question;
 use report::VerifyAsk;
 use run::Run;
 
-/// Keys a core walks over in a second: at some 100 ns each, nearly all of it waiting for
-/// memory, a fifth of its time while it lasts.
+/// Keys a core walks over in a second while it has clients and links to serve: at some 100 ns each, nearly all of it
+/// waiting for memory, a fifth of its time while it lasts. One that has nothing else to do walks without a pause.
 const KEYS_PER_SECOND: u64 = 2_000_000;
 
 /// Keys walked over in one slice at most.
@@ -49,6 +51,9 @@ pub(in super::super) struct Verify {
     pub(in super::super) peers: Vec<Arc<Comparable>>,
     runs: Vec<Run>,
     walks: VecDeque<Errand>,
+    questions: Vec<Question>,
+    next_question: u64,
+    next_look_us: u64,
     budget: Budget,
     next_number: u64,
     background: Background,
@@ -61,9 +66,9 @@ struct Errand {
 }
 
 enum Purpose {
-    AnswerSums { peer: PeerId, run: RunId, partition: Partition },
+    AnswerSums { number: u64 },
     AnswerKeys { peer: PeerId, run: RunId, slot: Slot, from: u64 },
-    Own { run: RunId, partition: Partition },
+    Own { run: RunId, ask: u64 },
     Exam { run: RunId, exam: u64 },
 }
 
@@ -72,6 +77,8 @@ enum Purpose {
 struct Budget {
     keys: i64,
     filled_us: u64,
+    /// Commands and merged writes when that was last asked.
+    served: u64,
 }
 
 /// The comparison that always goes on, one partition after another.
@@ -90,6 +97,15 @@ impl Budget {
             self.keys = (self.keys + earned).min(KEYS_AT_ONCE);
             self.filled_us = now.mono_us;
         }
+    }
+
+    // Where nobody was served since the last slice nobody waits. True: so it is.
+    fn fill_if_idle(&mut self, served: u64) -> bool {
+        let is_idle = std::mem::replace(&mut self.served, served) == served;
+        if is_idle {
+            self.keys = KEYS_AT_ONCE;
+        }
+        is_idle
     }
 
     // When a slice is worth its while again.
@@ -140,11 +156,17 @@ impl Worker {
 
     pub(in super::super) fn comparable_left(&mut self, peer: PeerId) {
         self.peers.verify.peers.retain(|known| known.peer != peer);
+        self.forget_questions(peer);
     }
 
     /// Periodic work of comparisons.
     pub(in super::super) fn tick_verify(&mut self, now: Now) {
         self.compare_in_background(now);
+        self.answer_questions(now);
+        self.drive_all(now);
+    }
+
+    fn drive_all(&mut self, now: Now) {
         for mut run in std::mem::take(&mut self.peers.verify.runs) {
             if !self.drive(&mut run, now) {
                 self.peers.verify.runs.push(run);
@@ -156,14 +178,18 @@ impl Worker {
     pub(in super::super) fn verify_wake_at_us(&self) -> u64 {
         let verify = &self.peers.verify;
         let walks_us = if verify.walks.is_empty() { u64::MAX } else { verify.budget.ready_us() };
-        verify.runs.iter().map(Run::wake_at_us).fold(walks_us, u64::min)
+        let looks_us = if verify.questions.iter().any(Question::is_waiting) { verify.next_look_us } else { u64::MAX };
+        verify.runs.iter().map(Run::wake_at_us).fold(walks_us.min(looks_us), u64::min)
     }
 
     /// One slice of the walks. True: there is more that may be done at once.
     pub(in super::super) fn verify_slice(&mut self, now: Now) -> bool {
+        self.look_at_waiting(now);
         if self.peers.verify.walks.is_empty() {
             return false;
         }
+        let merged = self.shard.stats.merged_won + self.shard.stats.merged_lost;
+        let is_idle = self.peers.verify.budget.fill_if_idle(self.stats.commands + self.stats.batches + merged);
         self.peers.verify.budget.fill(now);
         if now.mono_us < self.peers.verify.budget.ready_us() {
             return false;
@@ -181,7 +207,21 @@ impl Worker {
             }
         }
         self.drain_inbox(now);
-        false
+        is_idle && !self.peers.verify.walks.is_empty()
+    }
+
+    // Writes that comparisons wait for may have come.
+    fn look_at_waiting(&mut self, now: Now) {
+        if now.mono_us < self.peers.verify.next_look_us {
+            return;
+        }
+        self.peers.verify.next_look_us = now.mono_us + sums::LOOK_US;
+        if !self.peers.verify.questions.is_empty() {
+            self.answer_questions(now);
+        }
+        if self.peers.verify.runs.iter().any(|run| run.wake_at_us() <= now.mono_us) {
+            self.drive_all(now);
+        }
     }
 
     fn walked(&mut self, errand: Errand, now: Now) {
@@ -195,9 +235,9 @@ impl Worker {
             );
         }
         match purpose {
-            Purpose::AnswerSums { peer, run, partition } => self.answer_sums(peer, run, partition, &walk),
+            Purpose::AnswerSums { number } => self.walked_for(number, &walk, now),
             Purpose::AnswerKeys { peer, run, slot, from } => self.answer_keys(peer, run, slot, from, walk),
-            Purpose::Own { run, partition } => self.with_run(run, now, |_, run| run.counted(partition, &walk)),
+            Purpose::Own { run, ask } => self.with_run(run, now, |worker, run| worker.counted(run, ask, &walk)),
             Purpose::Exam { run, exam } => self.with_run(run, now, |worker, run| {
                 worker.judge(run, exam, walk, now);
             }),
@@ -231,8 +271,15 @@ impl Worker {
         let translated = |versions: Vec<(u16, _)>| {
             versions.into_iter().map(|(at, hlc)| Some((origin(at)?, hlc))).collect::<Option<Vec<_>>>()
         };
+        let position = |place: &Place| {
+            let applied = translated(place.versions.clone())?;
+            Some(Position { applied, passed_ms: place.passed_ms })
+        };
         match body {
-            Body::AskSums(terms, level) => self.asked_sums(peer, run, partition, terms, level),
+            Body::AskSums(asked) => {
+                let Some(after) = position(&asked.after) else { return false };
+                self.asked_sums(peer, run, partition, asked, after, now);
+            }
             Body::AskKeys(terms, slot, from, to) => {
                 let walk = Walk::over_slot(slot, terms.databases, terms.over_ms, from, to);
                 self.shard.keep_memories(partition, now.mono_us + exam::MEMORIES_US);
@@ -242,15 +289,11 @@ impl Worker {
                 let Some(repaired) = self.repair_asked(slot, terms, repairs, &origin) else { return false };
                 self.say_verify(peer, run, partition, Body::Repaired(slot, repaired));
             }
-            Body::Sums { level, versions, sums, wrong, databases } => {
-                let Some(versions) = translated(versions) else { return false };
-                let wanted = if level == Level::Total { 1 } else { crate::base::ids::SLOTS_PER_PARTITION };
-                if sums.len() != wanted {
-                    return false;
-                }
-                self.with_run(run, now, |worker, run| {
-                    worker.sums_came(run, peer, partition, level, versions, sums, wrong, databases, now);
-                });
+            Body::Sums(told) => {
+                let Some(at) = position(&told.at) else { return false };
+                let mut is_sound = true;
+                self.with_run(run, now, |worker, run| is_sound = worker.sums_came(run, peer, told, at, now));
+                return is_sound;
             }
             Body::Keys { slot, from, versions, beyond, keys } => {
                 let Some(applied) = translated(versions) else { return false };

@@ -49,10 +49,19 @@ pub struct SideReport {
     pub changing: u64,
     /// Keys that differed, and the writes that may explain it did not arrive in time: nothing is said of them.
     pub behind: u64,
+    /// Slots that differed, and one side had not applied what the other had in time: nothing is said of them.
+    pub slots_behind: u64,
     /// The peer's slots whose kept digest did not agree with their data.
     pub wrong: u64,
     /// Which they were.
     pub differences: Vec<Difference>,
+}
+
+impl SideReport {
+    /// Whether writes that may explain a difference did not arrive in time.
+    pub fn is_behind(&self) -> bool {
+        self.behind + self.slots_behind > 0
+    }
 }
 
 /// One key that differed.
