@@ -190,3 +190,25 @@ proptest! {
         prop_assert_eq!(state.deadline_at(), None);
     }
 }
+
+#[test]
+fn every_delete_is_forgotten_however_many_keys_share_a_slot() {
+    use tutti::merge::op::Op;
+    use tutti::merge::stamp::Stamp;
+    let realm = std::sync::Arc::new(crate::gen_ops::realm());
+    let mut keys = tutti::store::keyspace::Keyspace::new(std::sync::Arc::clone(&realm), 0, 256, 1);
+    let names: Vec<String> = (0..600).map(|n| format!("{n}{{t}}")).collect();
+    let stamp = |n: usize| Stamp::new(crate::gen_ops::reading(n as u64), tutti::merge::origins::OriginIdx::OWN);
+    for (n, name) in names.iter().enumerate() {
+        let key = tutti::store::keyspace::KeyRef::new(&realm, name.as_bytes());
+        keys.apply(Db(0), &key, &Op::set(b"v"), |_| stamp(n));
+        keys.apply(Db(0), &key, &Op::clear(), |_| stamp(1000 + n * 7 % 600));
+    }
+    let partition = usize::from(tutti::base::slot::slot_of(b"{t}").partition().0);
+    // What becomes stable does so bit by bit, in another order than it was queued.
+    for until in (0..600).step_by(20).chain([600]) {
+        (0..40).for_each(|_| _ = keys.collect(partition, &|at| at.hlc() <= stamp(1000 + until).hlc(), 64));
+    }
+    (0..40).for_each(|_| _ = keys.collect(partition, &|_| true, 64));
+    assert_eq!((keys.tombstones(), keys.garbage_len()), (0, 0));
+}

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::packing::tally_of;
-use super::{KeyRef, Keyspace};
+use super::{KeyRef, Keyspace, Packed};
 use crate::base::ids::{Db, Slot};
 use crate::merge::stamp::Stamp;
 
@@ -77,8 +77,8 @@ impl Keyspace {
 
     fn garbage_key(&self, garbage: &Garbage) -> Option<Box<[u8]>> {
         let tables = self.dbs[usize::from(garbage.db.0)].as_ref()?;
-        tables[self.table_index(garbage.slot)]
-            .find(garbage.hash, |entry| tally_of(entry).garbage)
-            .map(|entry| Box::from(entry.key()))
+        // The table shows whatever resembles the hash: taking another key for this one would leave this one for ever.
+        let is_it = |entry: &Packed| tally_of(entry).garbage && self.realm.hash(entry.key()) == garbage.hash;
+        tables[self.table_index(garbage.slot)].find(garbage.hash, is_it).map(|entry| Box::from(entry.key()))
     }
 }
