@@ -119,8 +119,9 @@ impl Feed {
         shard.backlog.end().0.saturating_sub(self.cursor.0)
     }
 
-    /// Appends blocks for the reader until `bytes_max` is reached or nothing is left.
-    pub fn pump(&mut self, shard: &Shard, out: &mut Vec<u8>, bytes_max: usize) {
+    /// Appends blocks for the reader until `bytes_max` is reached or nothing is left. True: only a slice was looked at, so
+    /// call again soon, also when nothing was appended.
+    pub fn pump(&mut self, shard: &Shard, out: &mut Vec<u8>, bytes_max: usize) -> bool {
         if self.cursor < shard.backlog.start() {
             self.cursor = shard.backlog.start();
             self.recheck = true;
@@ -139,6 +140,7 @@ impl Feed {
             block::put(out, Kind::Acknowledge, |_| {});
         }
         while out.len() - start < bytes_max && self.full_step(shard, out) {}
+        out.len() - start < bytes_max && self.cursor < shard.backlog.end()
     }
 
     fn stream(&mut self, shard: &Shard, out: &mut Vec<u8>, bytes_max: usize) {
@@ -293,5 +295,44 @@ impl Feed {
         }
         self.held[at - self.sent.range().0] = false;
         self.full = Some(Full { partition, slot: 0, db: 0, cursor: 0 });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::base::ids::{ShardId, Uuid};
+    use crate::base::slot::ShardMap;
+    use crate::base::time::Now;
+    use crate::merge::op::Op;
+    use crate::merge::origins::OriginId;
+    use crate::merge::realm::Realm;
+    use crate::shard::ShardSettings;
+    use crate::store::keyspace::KeyRef;
+
+    #[test]
+    fn what_the_reader_has_is_passed_over_in_slices_that_follow_each_other() {
+        let realm = Arc::new(Realm::new(OriginId { node: Uuid([1; 16]), incarnation: 1 }, 1));
+        let settings = ShardSettings {
+            id: ShardId(0),
+            map: ShardMap::new(1),
+            databases: 1,
+            backlog_bytes_max: 1 << 20,
+            drift_ms_max: 1000,
+            seed: 1,
+        };
+        let mut shard = Shard::new(Arc::clone(&realm), &settings);
+        shard.logging = true;
+        let (now, value) = (Now { wall_ms: 1_770_000_000_000, mono_us: 0 }, [b'v'; 50_000]);
+        for _ in 0..9 {
+            shard.apply_local(Db(0), &KeyRef::new(&realm, b"k"), &Op::set(&value), now);
+        }
+        let mut feed = Feed::new(&shard, shard.versions.clone(), Vec::new());
+        let mut out = Vec::new();
+        assert!(feed.pump(&shard, &mut out, SLICE_BYTES), "half of it was looked at, nothing was sent: call again");
+        assert!(!feed.pump(&shard, &mut out, SLICE_BYTES));
+        assert!(out.is_empty() && feed.is_idle(&shard));
     }
 }

@@ -554,7 +554,7 @@ impl Core for Worker {
             return self.load_slice(now);
         }
         let busy = self.shard.background(now, &mut self.work) | self.verify_slice(now);
-        self.save_slice(now) | busy
+        self.save_slice(now) | busy | self.feeds_are_skimming()
     }
 
     fn file_event(&mut self, file: FileId, event: FileEvent, now: Now) {

@@ -81,6 +81,7 @@ pub(super) struct Peers {
     /// Of all links of the node; one core's is used.
     turns: Turns,
     active: bool,
+    are_skimming: bool,
     verify: verify::Verify,
 }
 
@@ -165,6 +166,7 @@ impl Peers {
             pulling: BTreeMap::new(),
             turns: Turns::default(),
             active: false,
+            are_skimming: false,
             verify: verify::Verify::default(),
         }
     }

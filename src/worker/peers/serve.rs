@@ -14,6 +14,7 @@ impl Worker {
 
     /// Lets every feed of this shard send what it can; called once per round.
     pub(in super::super) fn pump_feeds(&mut self) {
+        let mut are_skimming = false;
         for at in 0..self.peers.feeds.len() {
             let served = &mut self.peers.feeds[at];
             let id = served.id;
@@ -30,7 +31,8 @@ impl Worker {
                         self.say_dictionary(&mut conn, &mut output);
                         self.peers.conns.insert(id.conn, conn);
                     }
-                    self.peers.feeds[at].feed.pump(&self.shard, &mut output, FEED_UNSENT_MAX - unsent);
+                    let feed = &mut self.peers.feeds[at].feed;
+                    are_skimming |= feed.pump(&self.shard, &mut output, FEED_UNSENT_MAX - unsent);
                 }
                 self.stats.repl_out += (output.len() - before) as u64;
                 if let Some(session) = self.sessions.get_mut(id.conn) {
@@ -39,14 +41,21 @@ impl Worker {
                 self.dirty_if_output(id.conn);
             } else if served.under_way < FEED_CREDIT_MAX {
                 let mut bytes = Vec::new();
-                served.feed.pump(&self.shard, &mut bytes, FEED_CREDIT_MAX - served.under_way);
+                are_skimming |= served.feed.pump(&self.shard, &mut bytes, FEED_CREDIT_MAX - served.under_way);
                 if !bytes.is_empty() {
                     served.under_way += bytes.len();
                     self.send(id.home, Message::Peer(Box::new(PeerMessage::FeedBytes { feed: id, bytes })));
                 }
             }
         }
+        self.peers.are_skimming = are_skimming;
         self.give_credit();
+    }
+
+    /// Whether some feed has more to look at that needs no room: what its reader has already. Nothing else might happen
+    /// before the next tick.
+    pub(in super::super) fn feeds_are_skimming(&self) -> bool {
+        self.peers.are_skimming && !self.peers.feeds.is_empty()
     }
 
     pub(super) fn give_credit(&mut self) {
