@@ -363,7 +363,7 @@ class Run:
             (mismatches > 0 or set(verified) != {"equal"}, f"VERIFY found {verified}, and {mismatches} mismatches"),
             (bool(unexpected), f"unexpected errors: {unexpected}"),
             (bool(self.probes.complaints), "; ".join(self.probes.complaints)),
-            (options.seconds >= 60 and not (merges and resumes), f"only {merges} partitions merged and {resumes} resumes"),
+            (options.seconds >= 300 and not (merges and resumes), f"only {merges} partitions merged and {resumes} resumes"),
             (options.seconds >= 60 and bool(few), f"too few faults of the kinds {few}"),
         ]
         result["ok"] = not any(is_true for is_true, _ in complaints)
