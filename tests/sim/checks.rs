@@ -18,6 +18,12 @@ const BACKLOG_LEAST: usize = (1 << 16) + (1 << 17);
 /// Everything must have come to rest after so long, microseconds.
 const REST_US: u64 = 90_000_000;
 
+/// Between two looks whether it has.
+const STEP_US: u64 = 250_000;
+
+/// An operator who was refused tries again after so long, microseconds.
+const RETRY_US: u64 = 5_000_000;
+
 impl World {
     /// What holds for a core at any time.
     pub fn check_core(&mut self, node: usize, at: usize) {
@@ -69,7 +75,7 @@ impl World {
     fn rest(&mut self, reason: fn(&mut Self) -> Option<String>, is_optional: bool) {
         let began_us = self.now_us;
         while self.broken.is_none() {
-            self.run_until(self.now_us + 250_000);
+            self.run_until(self.now_us + STEP_US);
             let Some(reason) = reason(self) else { break };
             if is_optional && self.now_us - began_us > REST_US / 6 {
                 break;
@@ -120,6 +126,10 @@ impl World {
     fn memories(&mut self) -> Option<String> {
         if let Some(reason) = self.unrest() {
             return Some(reason);
+        }
+        // Whose machine went away may still seem to be connected.
+        if self.now_us % RETRY_US < STEP_US {
+            self.forget_the_lost();
         }
         for node in self.up() {
             for core in &self.nodes[node].process.as_ref()?.cores {

@@ -26,7 +26,6 @@ pub const RULES: &[&str] = &[
     "fault: node joins",
     "fault: node removed",
     "fault: nodes forgotten",
-    "fault: removed node returns",
     "fault: two names for one master",
     "fault: snapshot",
     "cut: bytes under way are lost",

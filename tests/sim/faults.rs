@@ -82,7 +82,6 @@ impl World {
             Fault::Unfollow { node, master } => self.unfollow(node, master),
             Fault::Remove { node } => self.remove(node),
             Fault::Forget => self.forget_the_lost(),
-            Fault::Return { node } => self.put_back(node),
         }
     }
 
@@ -262,18 +261,6 @@ impl World {
             self.coverage.hit("fault: nodes forgotten");
             self.operator_sends(node, &commands);
         }
-    }
-
-    // Between one of the others and itself, both ways.
-    fn put_back(&mut self, node: usize) {
-        let other = (0..self.nodes.len()).find(|&at| at != node && !self.nodes[at].is_removed);
-        let Some(other) = other.filter(|_| self.nodes[node].is_removed) else { return };
-        self.coverage.hit("fault: removed node returns");
-        self.nodes[node].is_removed = false;
-        self.nodes[node].masters = vec![other];
-        self.plan.edges.extend([(node, other), (other, node)]);
-        self.bring_up(node, self.nodes[node].cores);
-        self.follow(other, node);
     }
 
     fn plan_masters(&self, node: usize) -> Vec<usize> {

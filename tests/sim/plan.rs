@@ -138,10 +138,6 @@ pub enum Fault {
     },
     /// An operator lets all nodes forget those that are gone for good.
     Forget,
-    /// A node that was removed is put to work again as it was left.
-    Return {
-        node: usize,
-    },
 }
 
 /// Which faults a run has. Drawn per run (swarm): what is off leaves room for what is on.
@@ -369,7 +365,7 @@ impl Swarm {
         if self.nodes > 2 && self.rng.chance(3) {
             let (node, at_us) = (self.node(), self.time());
             self.fault(at_us, Fault::Remove { node });
-            return self.after_the_removal(node, at_us);
+            return self.after_the_removal(at_us);
         }
         for _ in 0..1 + self.rng.below(3) {
             let (node, master) = self.pair();
@@ -384,19 +380,11 @@ impl Swarm {
         }
     }
 
-    // It may have saved what it had, be forgotten, and be put to work again.
-    fn after_the_removal(&mut self, node: usize, at_us: u64) {
-        if self.later.chance(2) {
-            let save_us = self.later.below(at_us + 1);
-            self.fault(save_us, Fault::Save { node });
-        }
+    // Deletes need not be remembered for it.
+    fn after_the_removal(&mut self, at_us: u64) {
         if self.later.below(3) > 0 {
             let forget_us = at_us + self.later.below(self.end_us);
             self.fault(forget_us, Fault::Forget);
-        }
-        if self.later.below(3) > 0 {
-            let return_us = at_us + self.later.below(self.end_us);
-            self.fault(return_us, Fault::Return { node });
         }
     }
 
