@@ -5,19 +5,20 @@
 //! one key lie on both sides of the cut: these nodes joined them in another order. Then sums differ, and are looked at
 //! again.
 //!
-//! A watch notes 32 bytes per write and at most [`CHANGES_MAX`] writes; with one more it gives up (every slot is
-//! `unsure`), as it does for what no stamp explains: whole keys that are joined, flushes.
+//! A watch notes 32 bytes per write, and all watches of a shard together at most [`CHANGES_MAX`] writes; the one that
+//! would note one more gives up (every slot is `unsure`). What no stamp explains (whole keys that are joined, flushes)
+//! leaves slots unsure as well.
 
-use crate::base::ids::{Db, Partition, SLOTS_PER_PARTITION, Slot};
+use crate::base::ids::{Db, PARTITIONS, Partition, SLOTS_PER_PARTITION, Slot};
 use crate::mem::table::is_passed;
 use crate::merge::stamp::Stamp;
 
-/// Writes noted for one partition: 2 MiB, and more than a core applies in 50 ms.
-pub const CHANGES_MAX: usize = 1 << 16;
+/// Writes noted by all watches of a shard: 32 MiB, and more than a core applies in a second.
+pub const CHANGES_MAX: usize = 1 << 20;
 
-/// Names a watch.
+/// Names a watch: its partition and a number.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct WatchId(u64);
+pub struct WatchId(u8, u64);
 
 /// What one key, or several together, count for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -42,10 +43,13 @@ pub struct Watching {
 }
 
 /// All watches of a shard.
-#[derive(Default)]
 pub struct Watches {
-    all: Vec<Watch>,
+    /// By partition, because every write asks.
+    all: Vec<Vec<Watch>>,
+    count: usize,
     last: u64,
+    /// Writes noted by all of them.
+    noted: usize,
 }
 
 /// One partition that is watched.
@@ -105,53 +109,70 @@ impl Weights {
     }
 }
 
+impl Default for Watches {
+    fn default() -> Self {
+        Self { all: (0..PARTITIONS).map(|_| Vec::new()).collect(), count: 0, last: 0, noted: 0 }
+    }
+}
+
 impl Watches {
     /// Begins a watch.
     pub fn begin(&mut self, what: Watching) -> WatchId {
         self.last += 1;
-        let id = WatchId(self.last);
+        self.count += 1;
+        let id = WatchId(what.partition.0, self.last);
         let first = what.partition.first_slot().0;
         let (walked, contents) = ((first, 0, 0), [0; SLOTS_PER_PARTITION]);
-        self.all.push(Watch { id, what, changes: Vec::new(), walked, contents, unsure: 0 });
+        let watch = Watch { id, what, changes: Vec::new(), walked, contents, unsure: 0 };
+        self.all[usize::from(id.0)].push(watch);
         id
     }
 
     /// Ends one.
     pub fn end(&mut self, id: WatchId) {
-        self.all.retain(|watch| watch.id != id);
+        let watches = &mut self.all[usize::from(id.0)];
+        if let Some(at) = watches.iter().position(|watch| watch.id == id) {
+            self.noted -= watches.swap_remove(at).changes.len();
+            self.count -= 1;
+        }
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.all.is_empty()
+        self.count == 0
     }
 
     /// One of them.
     pub fn get(&self, id: WatchId) -> Option<&Watch> {
-        self.all.iter().find(|watch| watch.id == id)
+        self.all[usize::from(id.0)].iter().find(|watch| watch.id == id)
     }
 
     /// The same, for the walk.
     pub fn get_mut(&mut self, id: WatchId) -> Option<&mut Watch> {
-        self.all.iter_mut().find(|watch| watch.id == id)
+        self.all[usize::from(id.0)].iter_mut().find(|watch| watch.id == id)
     }
 
     /// Whether a slot is watched, and whether its values are.
     pub fn covers(&self, slot: Slot) -> Option<bool> {
-        let of_it = self.all.iter().filter(|watch| watch.what.partition == slot.partition());
+        let of_it = self.all[usize::from(slot.partition().0)].iter();
         of_it.map(|watch| watch.what.contents).reduce(|one, other| one | other)
     }
 
     /// A key counts for something else.
     pub fn note(&mut self, shift: &Shift, cause: Cause) {
-        for watch in self.all.iter_mut().filter(|watch| watch.what.partition == shift.slot.partition()) {
-            watch.note(shift, cause);
+        for watch in &mut self.all[usize::from(shift.slot.partition().0)] {
+            let before = watch.changes.len();
+            watch.note(shift, cause, self.noted < CHANGES_MAX);
+            self.noted = self.noted + watch.changes.len() - before;
         }
     }
 
     /// Everything in a partition may count for something else.
     pub fn disturb(&mut self, partition: Partition) {
-        self.all.iter_mut().filter(|watch| watch.what.partition == partition).for_each(Watch::give_up);
+        for watch in &mut self.all[usize::from(partition.0)] {
+            self.noted -= watch.changes.len();
+            watch.give_up();
+        }
     }
 }
 
@@ -203,7 +224,7 @@ impl Watch {
         beyond
     }
 
-    fn note(&mut self, shift: &Shift, cause: Cause) {
+    fn note(&mut self, shift: &Shift, cause: Cause, has_room: bool) {
         if shift.db.0 >= self.what.databases {
             return;
         }
@@ -225,7 +246,7 @@ impl Watch {
         if !self.what.changes {
             return;
         }
-        if self.changes.len() == CHANGES_MAX {
+        if !has_room {
             return self.give_up();
         }
         self.changes.push(Change { cause, slot: at as u8, by: Weights { writes: shift.writes, contents } });
@@ -249,4 +270,33 @@ impl Watch {
 
 fn place(slot: Slot) -> usize {
     usize::from(slot.0) % SLOTS_PER_PARTITION
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::merge::origins::OriginIdx;
+    use crate::merge::stamp::Hlc;
+
+    #[test]
+    fn watches_that_have_too_much_to_note_say_so_and_room_comes_back() {
+        let what = |at| Watching { partition: Partition(at), databases: 1, contents: false, changes: true };
+        let mut watches = Watches::default();
+        let (full, late) = (watches.begin(what(0)), watches.begin(what(1)));
+        let shift = |slot| Shift { db: Db(0), slot: Slot(slot), hash: 1, writes: 1, contents: Some(0) };
+        let cause = |n| Cause::Write(Stamp::new(Hlc(n), OriginIdx::OWN));
+        (0..CHANGES_MAX as u64).for_each(|n| watches.note(&shift(5), cause(n)));
+        watches.note(&shift(64), cause(1));
+        let unsure = |watches: &Watches, id| watches.get(id).map(Watch::unsure);
+        assert_eq!((unsure(&watches, full), unsure(&watches, late)), (Some(0), Some(u64::MAX)));
+        let beyond = watches.get(full).map(|watch| watch.beyond(|stamp| stamp.hlc().0 < 10, 0)[5].writes);
+        assert_eq!(beyond, Some(CHANGES_MAX as u64 - 10));
+        watches.end(full);
+        let again = watches.begin(what(1));
+        watches.note(&shift(64), cause(2));
+        assert_eq!(unsure(&watches, again), Some(0));
+        watches.end(again);
+        watches.end(late);
+        assert!(watches.is_empty());
+    }
 }

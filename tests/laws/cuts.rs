@@ -5,7 +5,6 @@ use tutti::base::ids::Partition;
 use tutti::base::rng::Rng;
 use tutti::merge::op::SetDeadline;
 use tutti::shard::compare::{Level, Position, Told, Walk};
-use tutti::store::watches::CHANGES_MAX;
 
 use crate::mesh::{Broken, DB, Mesh, key_ref, tag};
 
@@ -157,20 +156,4 @@ fn damage_shows_at_a_cut() {
         let differing: Vec<usize> = (0..64).filter(|&at| ours.sums[at] != theirs.sums[at]).collect();
         assert_eq!(differing, [usize::from(slot)], "{damage:?}");
     }
-}
-
-#[test]
-fn a_watch_that_has_too_much_to_note_says_so() {
-    let mut run = Run::new(1, false, false);
-    let partition = run.partition();
-    let now = run.mesh.now(0);
-    let shard = &mut run.mesh.nodes[0].shard;
-    let watch = shard.watch(partition, 1, Level::Kept, true);
-    let name = format!("{{{}}}", tag(0));
-    for n in 0..=CHANGES_MAX {
-        assert_eq!(shard.sums_now(watch).map(|told| told.unsure), Some(0), "{n}");
-        let key = key_ref(shard, &name);
-        shard.set(DB, &key, n.to_string().as_bytes(), SetDeadline::Clear, now);
-    }
-    assert_eq!(shard.sums_now(watch).map(|told| told.unsure), Some(u64::MAX));
 }

@@ -16,11 +16,8 @@ use crate::peer::verify::{Body, SumsAsked, SumsTold};
 use crate::shard::compare::{Applied, Level, Position, Told, Walk, Weights};
 use crate::store::watches::WatchId;
 
-/// Partitions whose data is walked over together: enough to keep both ends busy, and one in eight writes is noted.
-const WALKED_TOGETHER: usize = 32;
-
-/// Partitions whose digests are asked for together: an end that lags is waited for once, not partition by partition.
-const KEPT_TOGETHER: usize = 256;
+/// Partitions asked for together: all there are, so that an end that lags is waited for once.
+const TOGETHER: usize = 256;
 
 /// Slots that differ are asked for so often before their keys are.
 const ATTEMPTS_MAX: u32 = 5;
@@ -102,9 +99,8 @@ impl Active {
 impl Worker {
     /// Begins with partitions as far as there is room. True: some have begun.
     pub(super) fn begin_partitions(&mut self, run: &mut Run, now: Now) -> bool {
-        let together = if run.level == Level::Data { WALKED_TOGETHER } else { KEPT_TOGETHER };
         let mut has_begun = false;
-        while run.active.len() < together {
+        while run.active.len() < TOGETHER {
             let ready = run.again.iter().position(|again| again.at_us <= now.mono_us);
             if let Some(again) = ready.map(|at| run.again.swap_remove(at)) {
                 let Again { side, partition, level, mask, attempt, .. } = again;
