@@ -263,7 +263,9 @@ impl Net {
         if self.is_settling_late {
             return;
         }
-        for id in std::mem::take(&mut self.unsettled) {
+        // The lists go round: once they are long enough, a round allocates nothing.
+        let mut settled = std::mem::take(&mut self.unsettled);
+        for id in settled.drain(..) {
             let Some(conn) = self.conns.get(id) else { continue };
             if !conn.output.is_unsettled() {
                 continue;
@@ -274,12 +276,15 @@ impl Net {
             }
             self.send_rest(id);
         }
+        settled.append(&mut self.unsettled);
+        self.unsettled = settled;
     }
 
     /// Fetches the outputs of all connections that gained some and submits their sends.
     pub(crate) fn flush<C: Core>(&mut self, core: &mut C) {
         core.take_dirty(&mut self.dirty);
-        for id in std::mem::take(&mut self.dirty) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for id in dirty.drain(..) {
             let Some(conn) = self.conns.get(id).filter(|conn| conn.is_open()) else { continue };
             if !conn.output.is_idle() {
                 conn.output.more = true;
@@ -289,6 +294,8 @@ impl Net {
             conn.output.refill(|empty| core.take_output(id, empty));
             self.send(id, true);
         }
+        dirty.append(&mut self.dirty);
+        self.dirty = dirty;
     }
 
     /// Goes on after a send: the rest of the buffer, last bytes, or what the core has gained meanwhile.
