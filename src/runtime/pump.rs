@@ -308,7 +308,10 @@ impl<C: Core> Pump<C> {
             !self.is_busy && sleep_us > 0 && !self.net.has_unfinished_round(self.is_held) && self.mesh.park();
         match (self.disk.is_busy(), may_sleep) {
             (true, _) => self.wait_with_glommio(if may_sleep { sleep_us } else { 0 }).await,
-            (false, true) => self.net.ring.wait_for(self.patience.wanted(), PATIENCE_US, sleep_us),
+            (false, true) => {
+                let wanted = self.patience.wanted(self.net.connections());
+                self.net.ring.wait_for(wanted, PATIENCE_US, sleep_us);
+            }
             (false, false) => self.net.ring.enter(),
         }
         if may_sleep {
