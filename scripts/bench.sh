@@ -46,7 +46,7 @@ newest() {
     find "$built/deps" -maxdepth 1 -name "$1-*" -type f -executable -printf '%T@ %p\n' | sort -n | tail -1 | cut -d' ' -f2-
 }
 paced=$(newest paced) load=$(newest load)
-[ -n "$paced" ] && [ -n "$load" ] || fail "cargo built no clients"
+[[ -n $paced && -n $load ]] || fail "cargo built no clients"
 
 title "Measuring: $("$server" --version | head -1) against $(redis-server --version | cut -d' ' -f1-3)" >&2
 python3 scripts/bench.py --server "$server" --paced "$paced" --load "$load" ${words[@]+"${words[@]}"}

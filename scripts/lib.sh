@@ -8,8 +8,6 @@ else
     bold='' dim='' red='' green='' yellow='' blue='' plain=''
 fi
 
-script_started=$SECONDS
-
 say() { printf '%s\n' "$*"; }
 title() { printf '\n%s==> %s%s\n' "$bold$blue" "$*" "$plain"; }
 note() { printf '%s    %s%s\n' "$dim" "$*" "$plain"; }

@@ -41,4 +41,4 @@ if [ -z "$is_quick" ]; then
     step "Three masters, a partition, agreement" scripts/quickstart.sh --check --debug
 fi
 
-printf '\n%sAll passed in %d s.%s\n' "$bold$green" "$((SECONDS - script_started))" "$plain"
+printf '\n%sAll passed in %d s.%s\n' "$bold$green" "$SECONDS" "$plain"
