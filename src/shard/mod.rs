@@ -161,6 +161,12 @@ impl Shard {
         self.clock.last()
     }
 
+    /// The same for other nodes: a reading below every later stamp also of a run of this node that remembers nothing of
+    /// this one. What the clock has followed is forgotten with it, so only the wall clock counts.
+    pub fn lasting_promise(&mut self, now: Now) -> Hlc {
+        self.promise(now).min(Hlc::at_ms(now.wall_ms))
+    }
+
     /// Deadlines before this Unix millisecond are final here; what a member tells the others
     /// (`Stability::finalise`).
     pub fn final_ms(&self) -> u64 {

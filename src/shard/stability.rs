@@ -205,9 +205,13 @@ impl Stability {
         self.unknown > 0 || self.awaited().any(|member| member.has_strangers)
     }
 
-    /// Whether every member has acknowledged a write. Stamps of zero were never written.
+    /// Whether every member has acknowledged a write and will write above it from now on, come what may: a member that
+    /// forgets what it has acknowledged, because it starts again without it, may not write below it. Stamps of zero were
+    /// never written.
     pub fn is_stable(&self, partition: usize, stamp: Stamp) -> bool {
-        let is_acked = |member: &Member| !member.has_strangers && member.acked.covers(partition, stamp);
+        let is_acked = |member: &Member| {
+            !member.has_strangers && member.acked.covers(partition, stamp) && stamp.hlc() <= member.promised
+        };
         stamp.is_zero() || self.unknown == 0 && self.awaited().all(is_acked)
     }
 

@@ -45,6 +45,30 @@ fn a_node_that_starts_from_an_older_snapshot_gets_back_what_others_have_of_it() 
 }
 
 #[test]
+fn a_delete_is_remembered_until_no_member_can_write_below_it_though_it_has_lost_the_delete() {
+    let mut nodes = Nodes::new(8, &[2, 2, 1]);
+    nodes.world.nodes[0].clock_ms = 900;
+    nodes.on(0, "SET k v");
+    nodes.agree();
+    nodes.on(0, "DEL k");
+    assert_eq!(nodes.on(0, "WAIT 2 0"), "2");
+    nodes.pass_ms(400);
+    // All have acknowledged it, and what they acknowledged they can lose.
+    for client in nodes.clients.clone() {
+        assert_eq!(nodes.world.number(client, "mm_tombstones"), 1);
+    }
+    nodes.world.stop(2);
+    nodes.start(2, 1);
+    nodes.on(2, "SET k below");
+    nodes.agree();
+    nodes.on_all("GET k");
+    nodes.pass_ms(3000);
+    for client in nodes.clients.clone() {
+        assert_eq!(nodes.world.number(client, "mm_tombstones"), 0);
+    }
+}
+
+#[test]
 fn a_node_that_has_lost_its_disk_gets_everything_as_a_new_member() {
     let mut nodes = Nodes::new(3, &[2, 2, 1]);
     nodes.on(2, "SET k v");

@@ -537,6 +537,8 @@ fn an_acknowledgement_counts_only_once_what_its_member_had_applied_has_arrived()
     let mut own = Versions::new(0, 2);
     let mut stability = Stability::new(0, 2);
     stability.add(node);
+    // Its clock has passed all of it.
+    stability.promise(node, Hlc(90));
     (0..2).for_each(|partition| _ = own.raise(other, partition, Hlc(50)));
     let write = Stamp::new(Hlc(50), other);
     // The other origin's entry comes first: the order within an acknowledgement says nothing.
@@ -567,6 +569,9 @@ fn a_member_that_starts_again_has_acknowledged_nothing() {
     stability.add(node);
     stability.begin(OriginId { node, incarnation: 5 });
     stability.acknowledge(&own, node, 0, &[(other, Hlc(50))]);
+    stability.promise(node, Hlc(49));
+    assert!(!stability.is_stable(0, Stamp::new(Hlc(50), other)), "the next run of it could still write below");
+    stability.promise(node, Hlc(50));
     // These wait for a write that dies with its run.
     stability.acknowledge(&own, node, 0, &[(OriginIdx(1), Hlc(70))]);
     stability.promise(node, Hlc(70));

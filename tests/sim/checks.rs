@@ -27,6 +27,7 @@ const RETRY_US: u64 = 5_000_000;
 impl World {
     /// What holds for a core at any time.
     pub fn check_core(&mut self, node: usize, at: usize) {
+        self.look_for_uncounted(node, at);
         let drift_ms = self.limits.drift_ms;
         let bytes_max = self.limits.backlog_bytes + BACKLOG_LEAST;
         let core = self.core(node, at);
@@ -53,11 +54,15 @@ impl World {
         self.forget_the_lost();
         let remembers = self.may_remember();
         self.rest(Self::memories, remembers);
+        let has_uncounted = self.has_uncounted();
+        if has_uncounted {
+            self.rest(|world| world.unequal().or_else(|| world.unlike_digests()), false);
+        }
         if self.broken.is_none() {
             self.check_agreement();
         }
         if self.broken.is_none() {
-            self.check_digests();
+            self.check_digests(has_uncounted);
         }
         if self.broken.is_none() {
             self.check_ledger();
@@ -152,50 +157,61 @@ impl World {
 
     // Equal bytes everywhere.
     fn check_agreement(&mut self) {
-        let up = self.up();
-        let digests: Vec<_> = up.iter().map(|&node| self.digests(node)).collect();
-        let keys: BTreeSet<_> = digests.iter().flat_map(|all| all.keys().cloned()).collect();
-        for key in keys {
-            if digests.iter().any(|all| all.get(&key) != digests[0].get(&key)) {
-                let seen: Vec<String> =
-                    up.iter().map(|&node| format!("\n  node {node}: {}", tell(&self.seen(node, &key.1)))).collect();
-                return self.breaks(|| format!("nodes differ: key {}{}", show(&key.1), seen.concat()));
-            }
+        if let Some(what) = self.unequal() {
+            self.breaks(|| what);
         }
     }
 
-    // Nodes that hold the same have the same digests kept, and the comparison that went on all the time has never
-    // taken a write under way for damage.
-    fn check_digests(&mut self) {
+    // Where nodes do not hold the same.
+    fn unequal(&mut self) -> Option<String> {
         let up = self.up();
-        let mut first: Option<BTreeMap<(Db, u16), u64>> = None;
-        for &node in &up {
-            let mut kept = BTreeMap::new();
-            let mut compared = 0;
+        let digests: Vec<_> = up.iter().map(|&node| self.digests(node)).collect();
+        let keys: BTreeSet<_> = digests.iter().flat_map(|all| all.keys().cloned()).collect();
+        let key = keys.into_iter().find(|key| digests.iter().any(|all| all.get(key) != digests[0].get(key)))?;
+        let seen: Vec<String> =
+            up.iter().map(|&node| format!("\n  node {node}: {}", tell(&self.seen(node, &key.1)))).collect();
+        Some(format!("nodes differ: key {}{}", show(&key.1), seen.concat()))
+    }
+
+    // Nodes that hold the same have the same digests kept, and the comparison that went on all the time has never
+    // taken a write under way for damage. Where `may_repair` it may have found what nodes that were not counted brought.
+    fn check_digests(&mut self, may_repair: bool) {
+        for node in self.up() {
             for core in &self.nodes[node].process.as_ref().expect("it is up").cores {
-                let shard = &core.worker.shard;
-                let (stats, (from, to)) = (shard.stats, shard.slots());
-                compared += stats.digest_comparisons;
-                if stats.digest_mismatches + stats.digest_repairs > 0 {
-                    let found = (stats.digest_mismatches, stats.digest_repairs);
+                let stats = core.worker.shard.stats;
+                self.coverage.add("partitions compared by digests", stats.digest_comparisons);
+                self.coverage.add("model: repaired after an absence", stats.digest_mismatches);
+                let found = (stats.digest_mismatches, stats.digest_repairs);
+                if found != (0, 0) && !may_repair {
                     return self.breaks(|| format!("node {node} found (mismatches, repairs) {found:?}"));
                 }
-                for db in (0..shard.keys.databases() as u16).map(Db) {
-                    for slot in (from..to).map(|slot| slot as u16) {
-                        let digest = shard.keys.digest(db, Slot(slot));
-                        if digest != 0 {
-                            kept.insert((db, slot), digest);
-                        }
-                    }
-                }
-            }
-            self.coverage.add("partitions compared by digests", compared);
-            let first = first.get_or_insert_with(|| kept.clone());
-            if let Some((place, _)) = kept.iter().chain(first.iter()).find(|(at, _)| kept.get(*at) != first.get(*at)) {
-                let place = *place;
-                return self.breaks(|| format!("nodes {} and {node} keep other digests of {place:?}", up[0]));
             }
         }
+        if let Some(what) = self.unlike_digests() {
+            self.breaks(|| what);
+        }
+    }
+
+    fn unlike_digests(&self) -> Option<String> {
+        let up = self.up();
+        let first = self.kept_digests(up[0]);
+        up.iter().find_map(|&node| {
+            let kept = self.kept_digests(node);
+            let (place, _) = kept.iter().chain(&first).find(|(at, _)| kept.get(*at) != first.get(*at))?;
+            Some(format!("nodes {} and {node} keep other digests of {place:?}", up[0]))
+        })
+    }
+
+    fn kept_digests(&self, node: usize) -> BTreeMap<(Db, u16), u64> {
+        let mut kept = BTreeMap::new();
+        for core in &self.nodes[node].process.as_ref().expect("it is up").cores {
+            let (keys, (from, to)) = (&core.worker.shard.keys, core.worker.shard.slots());
+            for db in (0..keys.databases() as u16).map(Db) {
+                let all = (from..to).map(|slot| (slot as u16, keys.digest(db, Slot(slot as u16))));
+                kept.extend(all.filter(|(_, digest)| *digest != 0).map(|(slot, digest)| ((db, slot), digest)));
+            }
+        }
+        kept
     }
 
     fn digests(&self, node: usize) -> BTreeMap<(Db, Vec<u8>), Option<[u8; 20]>> {

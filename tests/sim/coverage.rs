@@ -26,6 +26,8 @@ pub const RULES: &[&str] = &[
     "fault: node joins",
     "fault: node removed",
     "fault: nodes forgotten",
+    "fault: removed node returns",
+    "fault: a member is let go",
     "fault: two names for one master",
     "fault: snapshot",
     "cut: bytes under way are lost",

@@ -82,6 +82,7 @@ impl World {
             Fault::Unfollow { node, master } => self.unfollow(node, master),
             Fault::Remove { node } => self.remove(node),
             Fault::Forget => self.forget_the_lost(),
+            Fault::Return { node } => self.put_back(node),
         }
     }
 

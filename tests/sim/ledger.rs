@@ -65,7 +65,8 @@ pub struct Ledger {
     /// Streams whose writes above one reading and up to another may be lost: the last who had them died.
     excuses: Vec<(Stream, u64, u64)>,
     pub commands: u64,
-    /// Runs that began when others were at work: they may lack deletes that everybody else has forgotten.
+    /// Runs that began when others were at work, or that these did not count on for a while: they may lack deletes that
+    /// everybody else has forgotten.
     newcomers: BTreeSet<u16>,
 }
 
@@ -92,8 +93,15 @@ impl Ledger {
         self.excuses.iter().any(|&(of, above, to)| of == stream && above < event.hlc && event.hlc <= to)
     }
 
-    /// Whether a newcomer has written to a key, among whose events these are, below the stamp of a delete it had not
-    /// heard of: where all who knew the delete have forgotten it the write stays.
+    /// Runs of these nodes may lack deletes that others have forgotten.
+    pub fn excuse_writers(&mut self, are: impl Fn(&OriginId) -> bool) {
+        let numbers = (0u16..).zip(&self.origins).filter(|(_, id)| are(id)).map(|(number, _)| number);
+        self.newcomers.extend(numbers);
+    }
+
+    /// Whether a newcomer has written to a key, among whose events these are, below the stamp of a delete, neither of
+    /// which had heard of the other: where all who knew the delete have forgotten it the write stays. Or
+    /// whether it has gone on counting what was reset meanwhile.
     pub fn is_outdated(&self, events: &[&Event]) -> bool {
         let deletes = |event: &Event| match event.op() {
             Op::Clear { .. } | Op::Flush => true,
@@ -102,9 +110,19 @@ impl Ledger {
         };
         let is_below = |at: usize, event: &Event| {
             self.newcomers.contains(&event.origin)
-                && events[at..].iter().any(|later| deletes(later) && !event.has_seen(later))
+                && events[at..].iter().any(|later| deletes(later) && !event.has_seen(later) && !later.has_seen(event))
         };
-        events.iter().enumerate().any(|(at, event)| is_below(at, event))
+        // Of an increment that did not know a reset all counts again that the reset had seen of its origin.
+        let counts_again = |event: &Event| {
+            let is_reset = |other: &&Event| match other.op() {
+                Op::Add { .. } | Op::FieldAdd { .. } | Op::Deadline { .. } => false,
+                Op::Set { .. } | Op::Clear { .. } | Op::Flush | Op::Fields { .. } => !event.has_seen(other),
+            };
+            matches!(event.op(), Op::Add { .. } | Op::FieldAdd { .. })
+                && self.newcomers.contains(&event.origin)
+                && events.iter().any(is_reset)
+        };
+        events.iter().enumerate().any(|(at, event)| is_below(at, event) || counts_again(event))
     }
 
     pub fn events(&self) -> impl Iterator<Item = &Event> {

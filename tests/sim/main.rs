@@ -14,6 +14,7 @@
 
 #![allow(missing_docs, unreachable_pub, clippy::print_stdout, reason = "a test program without the usual harness")]
 
+mod absences;
 mod checks;
 mod client;
 mod clock;

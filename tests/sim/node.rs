@@ -134,6 +134,7 @@ impl World {
         config.repl_timeout = limits.repl_timeout_s;
         config.repl_backlog_size = limits.backlog_bytes as u64;
         config.max_clock_drift = limits.drift_ms;
+        config.tombstone_memory_limit = limits.tombstone_bytes;
         // Everything is compared every few seconds, whatever is under way.
         config.digest_check_period = 30;
         config.replicaof = masters;

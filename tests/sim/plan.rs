@@ -47,6 +47,7 @@ pub struct Limits {
     pub drift_ms: u64,
     pub repl_timeout_s: u32,
     pub disk_step_us: u64,
+    pub tombstone_bytes: u64,
 }
 
 #[derive(Clone)]
@@ -138,6 +139,10 @@ pub enum Fault {
     },
     /// An operator lets all nodes forget those that are gone for good.
     Forget,
+    /// A node that was removed is put to work again as it was left.
+    Return {
+        node: usize,
+    },
 }
 
 /// Which faults a run has. Drawn per run (swarm): what is off leaves room for what is on.
@@ -171,6 +176,7 @@ impl Plan {
             })
             .collect::<Vec<_>>();
         let is_fat = has(&mut rng, 4);
+        let is_tight = !is_calm && n > 2 && seed % 24 == 11;
         let mut later = Rng::new(rng.clone().next_u64() ^ 0x7075_7474_6f67);
         let limits = Limits {
             delay_us: *pick(&mut rng, &[(50, 300), (100, 5000), (1000, 40_000)]),
@@ -181,10 +187,13 @@ impl Plan {
             drift_ms: *pick(&mut rng, &[50, 1000]),
             repl_timeout_s: 2 + rng.below(8) as u32,
             disk_step_us: *pick(&mut rng, &[200, 5000, 100_000]),
+            tombstone_bytes: if is_tight { 2000 } else { 1 << 30 },
         };
         let has_names = !is_calm && later.chance(8);
         let twice = edges.iter().copied().filter(|_| has_names && later.chance(2)).collect();
         let end_us = (1 + rng.below(7)) * 1_000_000;
+        // Only who has been away for long is let go.
+        let end_us = if is_tight { end_us + 15_000_000 } else { end_us };
         let clients: Vec<usize> = (0..n + rng.below(4) as usize).map(|at| at % n).collect();
         let mut swarm =
             Swarm { rng: Rng::new(rng.next_u64()), later, nodes: n, end_us, edges: edges.clone(), steps: Vec::new() };
@@ -194,6 +203,9 @@ impl Plan {
         }
         if !is_calm {
             swarm.faults();
+        }
+        if is_tight {
+            swarm.absence();
         }
         let title = swarm.work(&clients, is_fat);
         let mut steps = swarm.steps;
@@ -284,12 +296,23 @@ impl Swarm {
     fn isolation(&mut self) {
         let (node, begin_us) = (self.node(), self.time());
         let end_us = begin_us + self.rng.below(self.end_us);
+        self.cut_off(node, begin_us, end_us);
+    }
+
+    fn cut_off(&mut self, node: usize, begin_us: u64, end_us: u64) {
         for other in (0..self.nodes).filter(|&other| other != node).collect::<Vec<_>>() {
             for (from, to) in [(node, other), (other, node)] {
                 self.fault(begin_us, Fault::Block { from, to });
                 self.fault(end_us, Fault::Unblock { from, to });
             }
         }
+    }
+
+    // One node hears nobody until everybody has done without it for long.
+    fn absence(&mut self) {
+        let (node, begin_us) = (self.node(), self.end_us / 10);
+        let end_us = begin_us + 11_000_000 + self.rng.below(self.end_us / 2);
+        self.cut_off(node, begin_us, end_us);
     }
 
     fn slow_links(&mut self) {
@@ -365,7 +388,7 @@ impl Swarm {
         if self.nodes > 2 && self.rng.chance(3) {
             let (node, at_us) = (self.node(), self.time());
             self.fault(at_us, Fault::Remove { node });
-            return self.after_the_removal(at_us);
+            return self.after_the_removal(node, at_us);
         }
         for _ in 0..1 + self.rng.below(3) {
             let (node, master) = self.pair();
@@ -380,11 +403,19 @@ impl Swarm {
         }
     }
 
-    // Deletes need not be remembered for it.
-    fn after_the_removal(&mut self, at_us: u64) {
+    // It may have saved what it had, be forgotten, and be put to work again.
+    fn after_the_removal(&mut self, node: usize, at_us: u64) {
+        if self.later.chance(2) {
+            let save_us = self.later.below(at_us + 1);
+            self.fault(save_us, Fault::Save { node });
+        }
         if self.later.below(3) > 0 {
             let forget_us = at_us + self.later.below(self.end_us);
             self.fault(forget_us, Fault::Forget);
+        }
+        if self.later.below(3) > 0 {
+            let return_us = at_us + self.later.below(self.end_us);
+            self.fault(return_us, Fault::Return { node });
         }
     }
 

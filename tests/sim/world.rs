@@ -1,9 +1,9 @@
 //! The event loop: time, who does what when, and one core's round as `runtime::pump` makes it.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeSet, BinaryHeap};
 
-use tutti::base::ids::ConnId;
+use tutti::base::ids::{ConnId, Uuid};
 use tutti::base::rng::Rng;
 use tutti::base::time::Now;
 use tutti::worker::port::{Action, Core as _, DialId, Endpoint, FileEvent, FileId};
@@ -97,6 +97,8 @@ pub struct World {
     pub hash: Hash,
     pub trace: Trace,
     pub limits: Limits,
+    /// Nodes that some member did not count on, for a while at least: see `absences`.
+    pub uncounted: BTreeSet<Uuid>,
     /// The first promise that was seen broken.
     pub broken: Option<String>,
     pub rounds: u64,
@@ -131,6 +133,7 @@ impl World {
             hash: Hash::default(),
             trace,
             limits,
+            uncounted: BTreeSet::new(),
             broken: None,
             rounds: 0,
             nodes,

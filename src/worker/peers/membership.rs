@@ -85,6 +85,11 @@ impl Worker {
         usize::try_from(self.config.tombstone_memory_limit / self.cores() as u64).unwrap_or(usize::MAX)
     }
 
+    /// Whether memories of deletes take what they may: then nothing is remembered for who was never met.
+    pub fn is_out_of_memories(&self) -> bool {
+        self.remembered_bytes() >= self.remembered_bytes_max()
+    }
+
     /// Brings the roster in line with who is a member.
     pub(super) fn follow_members(&mut self) {
         for node in self.shard.stability.members() {

@@ -216,11 +216,10 @@ impl Worker {
 
     fn count_unknown(&mut self) {
         let unknown = self.config.replicaof.iter().filter(|master| !self.peers.identified.contains(*master)).count();
-        // Beyond the limit nothing is remembered for who was never met.
-        let (bytes, limit) = (self.remembered_bytes(), self.remembered_bytes_max());
-        let unknown = if bytes < limit { unknown } else { 0 };
+        let is_out = self.is_out_of_memories();
+        let unknown = if is_out { 0 } else { unknown };
         self.peers.roster.set_strangers(unknown > 0);
-        self.shard.stability.set_unknown(unknown, self.config.multi_master && bytes < limit);
+        self.shard.stability.set_unknown(unknown, self.config.multi_master && !is_out);
     }
 
     /// Periodic work of links and feeds.
@@ -263,7 +262,7 @@ impl Worker {
     }
 
     fn publish(&mut self, asked: Option<PeerId>, now: Now) {
-        let promise = self.shard.promise(now);
+        let promise = self.shard.lasting_promise(now);
         let mut entries = Vec::new();
         for (origin, partition, hlc) in self.shard.versions.all() {
             if self.peers.published.raise(origin, partition, hlc) {
