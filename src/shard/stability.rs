@@ -59,8 +59,8 @@ struct Waiting {
     acked: Vec<(OriginIdx, Hlc)>,
 }
 
-/// Acknowledgements of one member that may wait; beyond that the latest two become one.
-const WAITING_MAX: usize = 1024;
+/// Acknowledgements of one member that may wait; beyond that the latest two of a partition become one.
+pub const WAITING_MAX: usize = 1024;
 
 impl Stability {
     /// No members but ourselves, for partitions `first..end`.
@@ -137,6 +137,11 @@ impl Stability {
             return;
         }
         member.waiting.push_back(Waiting { partition, acked: acked.to_vec() });
+    }
+
+    /// How many acknowledgements of each member wait.
+    pub fn waiting(&self) -> impl Iterator<Item = usize> + '_ {
+        self.members.iter().map(|member| member.waiting.len())
     }
 
     /// Counts acknowledgements whose member's own writes have arrived meanwhile. Called when `own` has grown.

@@ -158,6 +158,11 @@ impl Watches {
         of_it.map(|watch| watch.what.contents).reduce(|one, other| one | other)
     }
 
+    /// Writes noted by all of them.
+    pub fn noted(&self) -> usize {
+        self.noted
+    }
+
     /// A key counts for something else.
     pub fn note(&mut self, shift: &Shift, cause: Cause) {
         for watch in &mut self.all[usize::from(shift.slot.partition().0)] {

@@ -17,7 +17,7 @@ use crate::resp::parse::{Argv, Limits as ParseLimits, Parsed, Parser};
 use crate::resp::write::{Reply, Version};
 
 /// A blocked session reads on until it has this much input, bytes.
-const BLOCKED_INPUT_MAX: usize = 64 * 1024;
+pub(super) const BLOCKED_INPUT_MAX: usize = 64 * 1024;
 
 /// What became of a command.
 #[derive(Clone, Copy, PartialEq, Eq)]

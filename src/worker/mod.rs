@@ -3,7 +3,7 @@
 //!
 //! Reading order: this file (the worker and its calls from the world), `dispatch` (a command's way), `plan` (several
 //! owners), `tx` (several owners at once), `home` (commands that run where the client is), `loading`, `saving`,
-//! `session`, `locks`, `batch`, `control`.
+//! `session`, `locks`, `batch`, `control`, `queues`.
 
 pub mod batch;
 pub mod control;
@@ -15,6 +15,7 @@ pub mod locks;
 mod peers;
 mod plan;
 pub mod port;
+pub mod queues;
 pub mod saving;
 pub mod session;
 pub mod sessions;

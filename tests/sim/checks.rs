@@ -7,13 +7,17 @@ use tutti::merge::op::Op;
 use tutti::merge::total::Total;
 use tutti::shard::hash::field_value;
 use tutti::shard::write::Value;
+use tutti::worker::queues::Slack;
 
 use crate::ledger::{Event, partition_of, show};
 use crate::workload::{self, Seen};
-use crate::world::World;
+use crate::world::{RECEIVE_BYTES, World};
 
 /// The smallest backlog there is, and what one record may be beyond it.
 const BACKLOG_LEAST: usize = (1 << 16) + (1 << 17);
+
+/// The largest block of records or of a full merge.
+const BLOCK_BYTES: usize = 1 << 17;
 
 /// Everything must have come to rest after so long, microseconds.
 const REST_US: u64 = 90_000_000;
@@ -38,6 +42,20 @@ impl World {
             self.breaks(|| {
                 format!("node {node}, core {at}: its clock was dragged {} ms beyond the limit", last_ms - limit_ms)
             });
+        }
+        // The largest record, or the largest block of a full merge with what is said beside it; per core.
+        let cores = self.nodes[node].cores;
+        let core = self.core(node, at);
+        let over = core.worker.queues().find(|queue| {
+            let slack = match queue.slack {
+                Slack::None => 0,
+                Slack::Block => cores * BLOCK_BYTES,
+                Slack::Receive => RECEIVE_BYTES,
+            };
+            queue.len > queue.most + slack
+        });
+        if let Some(over) = over {
+            self.breaks(|| format!("node {node}, core {at}: a queue is over its bound: {over:?}"));
         }
         if backlog > bytes_max {
             self.breaks(|| format!("node {node}, core {at}: {backlog} bytes in the backlog, the bound is {bytes_max}"));

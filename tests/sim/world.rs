@@ -22,7 +22,7 @@ use crate::trace::{Hash, Trace};
 const TICK_US: u64 = 100_000;
 
 /// What one receive brings at most, bytes.
-const RECEIVE_BYTES: usize = 16 * 1024;
+pub const RECEIVE_BYTES: usize = 16 * 1024;
 
 /// What happens at a time.
 pub enum Event {

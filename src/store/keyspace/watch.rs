@@ -53,6 +53,11 @@ impl Keyspace {
         self.watches.as_deref_mut()?.get_mut(id)
     }
 
+    /// Writes noted by all watches.
+    pub fn noted(&self) -> usize {
+        self.watches.as_deref().map_or(0, Watches::noted)
+    }
+
     /// The latest deadline that counts as over in the digests.
     pub fn last_passed_ms(&self) -> u64 {
         self.passed.map_or(0, |due| due.at)

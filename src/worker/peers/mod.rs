@@ -37,10 +37,10 @@ use crate::shard::standing::Standing;
 use turn::Phase;
 
 /// A reader may have this many bytes unsent before its shards stop; then they wait and the backlog moves on.
-const FEED_UNSENT_MAX: usize = 1 << 20;
+pub(super) const FEED_UNSENT_MAX: usize = 1 << 20;
 
 /// A shard may have this many bytes under way to another core for one reader.
-const FEED_CREDIT_MAX: usize = 512 * 1024;
+pub(super) const FEED_CREDIT_MAX: usize = 512 * 1024;
 
 /// How often shards say what they have applied, microseconds.
 const PUBLISH_US: u64 = 100_000;

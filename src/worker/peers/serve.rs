@@ -12,6 +12,11 @@ impl Worker {
         self.peers.feeds.is_empty() && self.peers.conns.is_empty()
     }
 
+    /// Of every feed of this shard, the bytes on their way to the core that has its socket.
+    pub(in super::super) fn feeds_under_way(&self) -> impl Iterator<Item = usize> + '_ {
+        self.peers.feeds.iter().map(|served| served.under_way)
+    }
+
     /// Lets every feed of this shard send what it can; called once per round.
     pub(in super::super) fn pump_feeds(&mut self) {
         let mut are_skimming = false;
