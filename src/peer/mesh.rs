@@ -164,6 +164,20 @@ pub enum PeerMessage {
         /// Which partition.
         partition: Partition,
     },
+    /// A shard to a link's home: a partition has to be taken whole, from that master if it is still linked.
+    Doubtful {
+        /// Which partition.
+        partition: Partition,
+        /// Which link.
+        link: PeerId,
+    },
+    /// A core to a shard that asked so: there is no link here.
+    NoLink {
+        /// Which partition.
+        partition: Partition,
+        /// Who may be asked next.
+        next: ShardId,
+    },
 }
 
 /// What is said of a link's turn to begin (`peer::turns`).

@@ -5,7 +5,7 @@
 //! moving the version vector either. How far the data may be ahead of it is kept until the version vector has come
 //! that far ([`Shard::beyond`]), also when the link breaks.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::compare::Applied;
 use super::{Shard, state};
@@ -29,31 +29,6 @@ pub struct Merging {
     streamed: Versions,
     /// Keys of the present slot the sender has mentioned.
     mentioned: BTreeSet<(Db, Box<[u8]>)>,
-}
-
-/// What full merges may have brought that the version vector does not say yet, by partition.
-#[derive(Default)]
-pub struct Ahead(BTreeMap<u8, BTreeMap<OriginIdx, Hlc>>);
-
-impl Ahead {
-    fn raise(&mut self, partition: usize, origin: OriginIdx, to: Hlc) {
-        let known = self.0.entry(partition as u8).or_default().entry(origin).or_default();
-        *known = to.max(*known);
-    }
-
-    fn of(&self, partition: usize) -> impl Iterator<Item = (OriginIdx, Hlc)> + '_ {
-        self.0.get(&(partition as u8)).into_iter().flatten().map(|(&origin, &hlc)| (origin, hlc))
-    }
-
-    // Drops what the version vector says by now.
-    fn settle(&mut self, partition: usize, versions: &Versions) {
-        if let Some(ahead) = self.0.get_mut(&(partition as u8)) {
-            ahead.retain(|&origin, hlc| *hlc > versions.get(origin, partition));
-            if ahead.is_empty() {
-                self.0.remove(&(partition as u8));
-            }
-        }
-    }
 }
 
 impl Shard {
@@ -158,6 +133,7 @@ impl Shard {
             self.backlog.raise_trimmed(at, Stamp::new(hlc, origin));
         }
         self.ahead.settle(at, &self.versions);
+        self.settle_doubts(at, &merging.theirs);
     }
 
     fn join_with_context(&mut self, merging: &Merging, db: Db, key: &KeyRef<'_>, mut other: KeyState) {

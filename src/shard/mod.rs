@@ -3,13 +3,15 @@
 //! A local write is: decide, stamp, effect, `apply`. A merged write is: `apply`. Both end in the backlog.
 //!
 //! Reading order: this file, `write` (what commands call), `hash` (the same for hashes), `record`, `backlog`, `feed` (what a link is sent),
-//! `stability`, `standing` (who is a member), `compare` (with other nodes).
+//! `stability`, `standing` (who is a member), `merging` (whole partitions), `doubts`, `compare` (with other nodes).
 
 pub mod backlog;
 pub mod block;
 pub mod compare;
+mod doubts;
 pub mod feed;
 pub mod hash;
+mod marks;
 pub mod merging;
 pub mod record;
 pub mod stability;
@@ -33,6 +35,7 @@ use crate::merge::stamp::{Hlc, Stamp};
 use crate::merge::version::Versions;
 use crate::store::keyspace::{KeyRef, Keyspace};
 use backlog::Backlog;
+use marks::Marks;
 use stability::Stability;
 
 /// What a shard is made with.
@@ -74,7 +77,11 @@ pub struct Shard {
     pub logging: bool,
     /// Partitions whose memories stay for now, and until when; see [`Shard::keep_memories`].
     remembering: BTreeMap<u8, u64>,
-    ahead: merging::Ahead,
+    /// What full merges may have brought that the version vector does not say yet.
+    ahead: Marks,
+    loaded: Option<doubts::Loaded>,
+    /// What a node must have applied that we take a partition from, to end a doubt about it.
+    doubts: Marks,
     realm: Arc<Realm>,
     clock: Clock,
     drift_ms_max: u64,
@@ -136,7 +143,9 @@ impl Shard {
             rng: Rng::new(settings.seed),
             logging: false,
             remembering: BTreeMap::new(),
-            ahead: merging::Ahead::default(),
+            ahead: Marks::default(),
+            loaded: None,
+            doubts: Marks::default(),
             realm,
             clock: Clock::default(),
             drift_ms_max: settings.drift_ms_max,
@@ -282,6 +291,7 @@ impl Shard {
                 let stable = |_, stamp| self.stability.is_stable(partition, stamp);
                 self.keys.finish(body.db, &key, horizon_ms, &stable);
             }
+            self.look_for_doubts(body.db, &key, stamp);
             self.keys.apply(body.db, &key, &body.op, |_| stamp).1
         };
         if changed {

@@ -126,6 +126,7 @@ impl<R: Read> Loading<R> {
                     let time_ms = shard.time_ms(now);
                     while shard.keys.expire(time_ms, 0, 0, &|_, _| false, 10_000).1 {}
                     shard.stats = Default::default();
+                    shard.end_loading(now);
                     return Ok(true);
                 }
                 Some(Record::Aux { name: aux::KEY, value }) => {

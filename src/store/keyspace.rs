@@ -419,7 +419,8 @@ impl Keyspace {
         }
     }
 
-    fn newest_of(&self, entry: &Packed) -> Stamp {
+    /// The latest stamp in a key.
+    pub fn newest_of(&self, entry: &Packed) -> Stamp {
         newest_of(&self.realm, entry)
     }
 

@@ -69,6 +69,56 @@ fn a_delete_is_remembered_until_no_member_can_write_below_it_though_it_has_lost_
 }
 
 #[test]
+fn what_expired_after_the_snapshot_was_saved_and_was_written_anew_is_the_same_after_a_restart() {
+    for (anew, shown) in [("DEL k", "(nil)"), ("INCR k", "1"), ("SET k w", "w")] {
+        let mut nodes = Nodes::new(9, &[2, 3, 2]);
+        nodes.on(1, "INCRBY k 6");
+        nodes.agree();
+        assert_eq!(nodes.on(2, "PEXPIRE k 20000"), "1");
+        nodes.agree();
+        // All streams of the partition go on from the backlogs.
+        (0..3).for_each(|node| _ = nodes.on(node, &format!("SET {{k}}{node} v")));
+        nodes.agree();
+        assert_eq!(nodes.on(2, "SAVE"), "OK");
+        nodes.pass_ms(25_000);
+        nodes.world.stop(2);
+        // Nobody knows any more that there was a count.
+        nodes.on(0, "HSET k f v");
+        nodes.on(0, "DEL k");
+        nodes.on(0, anew);
+        nodes.pass_ms(1000);
+        // Nothing is final again before it has heard of this one.
+        nodes.cut(1);
+        nodes.start(2, 1);
+        let client = nodes.clients[2];
+        nodes.world.eventually("it shows what the others do", |world| world.text(client, "GET k") == shown);
+        nodes.join(1, Way::Late);
+        nodes.agree();
+        assert_eq!(nodes.on_all("GET k"), shown);
+        let merges = nodes.full_merges(2);
+        assert!((1..8).contains(&merges), "the partition of the key, and no others: {merges}");
+    }
+}
+
+#[test]
+fn what_is_written_under_a_name_that_expired_is_seen_after_a_restart_though_a_member_is_away() {
+    let mut nodes = Nodes::new(10, &[2, 2, 1, 1]);
+    nodes.on(1, "SET k v PX 20000");
+    nodes.agree();
+    (0..4).for_each(|node| _ = nodes.on(node, &format!("SET {{k}}{node} v")));
+    nodes.agree();
+    assert_eq!(nodes.on(2, "SAVE"), "OK");
+    nodes.pass_ms(25_000);
+    // Nothing is final while it is away.
+    nodes.world.stop(3);
+    nodes.world.stop(2);
+    nodes.on(0, "HSET k f v");
+    nodes.start(2, 2);
+    let client = nodes.clients[2];
+    nodes.world.eventually("it is seen", |world| world.text(client, "HGET k f") == "v");
+}
+
+#[test]
 fn a_node_that_has_lost_its_disk_gets_everything_as_a_new_member() {
     let mut nodes = Nodes::new(3, &[2, 2, 1]);
     nodes.on(2, "SET k v");

@@ -111,6 +111,8 @@ impl Worker {
                     self.break_conn(link.conn, "it sent something unreadable", now);
                 }
             }
+            PeerMessage::Doubtful { partition, link } => self.pull_doubtful(partition, link),
+            PeerMessage::NoLink { partition, next } => self.ask_next(partition, next),
             PeerMessage::Merged { link, partition } => {
                 if self.peers.pulling.get(&partition.0) == Some(&link) {
                     self.peers.pulling.remove(&partition.0);

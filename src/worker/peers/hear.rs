@@ -259,6 +259,9 @@ impl Worker {
                     rest = &rest[head.bytes..];
                 }
                 self.note_taken(from.master, before, newest, now);
+                if self.shard.has_doubts() {
+                    self.note_doubts(link);
+                }
                 true
             }
             Kind::FullBegin => match self.shard.begin_merging(bytes, &origin) {

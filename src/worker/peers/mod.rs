@@ -7,6 +7,7 @@
 
 mod across;
 mod dial;
+mod doubt;
 mod figures;
 mod hear;
 mod membership;
@@ -78,6 +79,8 @@ pub(super) struct Peers {
     next_dial: u64,
     /// Partitions being pulled, and over which link.
     pulling: BTreeMap<u8, PeerId>,
+    /// Partitions of this shard that are in doubt, and the link to take them from.
+    doubts: BTreeMap<u8, PeerId>,
     /// Of all links of the node; one core's is used.
     turns: Turns,
     active: bool,
@@ -164,6 +167,7 @@ impl Peers {
             next_heartbeat_us: 0,
             next_dial: 0,
             pulling: BTreeMap::new(),
+            doubts: BTreeMap::new(),
             turns: Turns::default(),
             active: false,
             are_skimming: false,
@@ -236,6 +240,7 @@ impl Worker {
             self.tend_members(now);
             self.check_health(now);
             self.deal_turns(now);
+            self.ask_about_doubts();
             self.say_news(now);
             self.share_counts(now);
         }
