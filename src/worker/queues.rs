@@ -18,7 +18,7 @@ pub struct Queue {
     /// How much may: what would be one more is dropped, merged with another, or not read from its socket. What is under
     /// way when the bound is reached comes on top: `slack`.
     pub most: usize,
-    /// How much that can be: one item, or one receive buffer.
+    /// How much that can be.
     pub slack: Slack,
 }
 
@@ -29,8 +29,8 @@ pub enum Slack {
     None,
     /// One record, or one block of a full merge, per core.
     Block,
-    /// What one receive brings.
-    Receive,
+    /// What had arrived when the socket was told to pause.
+    Arrived,
 }
 
 impl Worker {
@@ -46,7 +46,7 @@ impl Worker {
                         "input of a client that waits, bytes",
                         if session.blocked.is_some() { session.input.len() } else { 0 },
                         BLOCKED_INPUT_MAX,
-                        Slack::Receive,
+                        Slack::Arrived,
                     ),
                     Kind::Link(_) => queue("output of a link, bytes", sends, FEED_UNSENT_MAX, Slack::Block),
                     Kind::Feed(_) => queue(

@@ -9,7 +9,9 @@ use tutti::shard::hash::field_value;
 use tutti::shard::write::Value;
 use tutti::worker::queues::Slack;
 
+use crate::faults::VERIFY;
 use crate::ledger::{Event, partition_of, show};
+use crate::plan::compares;
 use crate::workload::{self, Seen};
 use crate::world::{RECEIVE_BYTES, World};
 
@@ -44,13 +46,13 @@ impl World {
             });
         }
         // The largest record, or the largest block of a full merge with what is said beside it; per core.
-        let cores = self.nodes[node].cores;
+        let (cores, arrived) = (self.nodes[node].cores, self.limits.pipe_bytes + RECEIVE_BYTES);
         let core = self.core(node, at);
         let over = core.worker.queues().find(|queue| {
             let slack = match queue.slack {
                 Slack::None => 0,
                 Slack::Block => cores * BLOCK_BYTES,
-                Slack::Receive => RECEIVE_BYTES,
+                Slack::Arrived => arrived,
             };
             queue.len > queue.most + slack
         });
@@ -87,6 +89,9 @@ impl World {
         }
         if self.broken.is_none() {
             self.check_counts();
+        }
+        if self.broken.is_none() && compares(self.plan.seed) {
+            self.verify();
         }
         for node in 0..self.nodes.len() {
             self.count_figures(node);
@@ -171,6 +176,15 @@ impl World {
             }
         }
         None
+    }
+
+    // An operator hears that all is equal.
+    fn verify(&mut self) {
+        self.is_at_rest = true;
+        for node in self.up() {
+            self.operate(node, VERIFY);
+        }
+        self.rest(Self::unrest, false);
     }
 
     // Equal bytes everywhere.

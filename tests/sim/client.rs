@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use tutti::resp::value::{Value, try_decode};
 use tutti::resp::write::encode_command;
 
+use crate::faults::VERIFY;
 use crate::ledger::show;
 use crate::net::End;
 use crate::workload::{self, Command, Expected};
@@ -126,18 +127,35 @@ impl World {
         {
             self.breaks(|| format!("client {at} of node {node}: {}: {what}", line(args)));
         }
+        // It waits for other nodes.
+        let is_verify = args.get(1).is_some_and(|word| word == VERIFY[1]);
+        if is_verify {
+            self.verified(node, reply);
+        }
         if let Value::Error(text) = reply
             && !workload::is_usual(text)
         {
             self.breaks(|| format!("client {at} of node {node}: {} => {text}", line(args)));
         }
         // Where nothing goes wrong nothing waits for a timer.
-        if self.plan.is_calm && self.now_us - sent.at_us > PATIENCE_US {
+        if self.plan.is_calm && !is_verify && self.now_us - sent.at_us > PATIENCE_US {
             self.breaks(|| format!("client {at} of node {node}: answered late: {}", line(args)));
         }
         let waited_s = (self.now_us - sent.at_us) / 1_000_000;
         if waited_s > 30 {
             self.breaks(|| format!("client {at} waited {waited_s} s for {}", line(args)));
+        }
+    }
+
+    // MULTIMASTER VERIFY has told something. What it has found is counted by the nodes (`check_digests`).
+    fn verified(&mut self, node: usize, reply: &Value) {
+        let Value::Bulk(report) = reply else { return };
+        let report = String::from_utf8_lossy(report).into_owned();
+        match report.lines().find_map(|line| line.strip_prefix("result:")) {
+            Some("equal") => self.coverage.hit("VERIFY: equal"),
+            Some(_) if self.is_at_rest => self.breaks(|| format!("VERIFY on node {node}: {report}")),
+            Some(_) => self.coverage.hit("VERIFY: cut short, or something was under way"),
+            None => self.breaks(|| format!("VERIFY on node {node} tells no result: {report}")),
         }
     }
 

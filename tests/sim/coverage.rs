@@ -52,6 +52,7 @@ pub const RULES: &[&str] = &[
     "rule: flush against write",
     "rule: tombstone forgotten",
     "rule: multi-key write over several shards",
+    "VERIFY: equal",
 ];
 
 /// How often each must be seen in a full run.

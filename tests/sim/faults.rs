@@ -10,6 +10,9 @@ use crate::plan::{Fault, Stored, What};
 use crate::workload::{Command, command};
 use crate::world::{Event, World};
 
+/// See [`Fault::Verify`].
+pub const VERIFY: &[&[u8]] = &[b"MULTIMASTER", b"VERIFY"];
+
 impl World {
     /// A step of the plan is due.
     pub fn step(&mut self, at: usize) {
@@ -82,6 +85,7 @@ impl World {
             Fault::Unfollow { node, master } => self.unfollow(node, master),
             Fault::Remove { node } => self.remove(node),
             Fault::Forget => self.forget_the_lost(),
+            Fault::Verify { node } => self.operate(node, VERIFY),
             Fault::Return { node } => self.put_back(node),
         }
     }

@@ -139,6 +139,10 @@ pub enum Fault {
     },
     /// An operator lets all nodes forget those that are gone for good.
     Forget,
+    /// An operator has a node compare everything with the nodes it is linked with.
+    Verify {
+        node: usize,
+    },
     /// A node that was removed is put to work again as it was left.
     Return {
         node: usize,
@@ -207,6 +211,7 @@ impl Plan {
         if is_tight {
             swarm.absence();
         }
+        swarm.comparisons(seed);
         let title = swarm.work(&clients, is_fat);
         let mut steps = swarm.steps;
         steps.sort_by_key(|step| step.at_us);
@@ -224,6 +229,11 @@ impl Plan {
         let steps = kept.iter().filter_map(|&at| self.steps.get(at).cloned()).collect();
         Self { steps, ..self.clone() }
     }
+}
+
+/// Whether operators compare nodes. All data of all nodes is read for it, which takes as long as the rest of a run.
+pub fn compares(seed: u64) -> bool {
+    seed % 8 == 3
 }
 
 fn pick<'a, T>(rng: &mut Rng, list: &'a [T]) -> &'a T {
@@ -416,6 +426,16 @@ impl Swarm {
         if self.later.below(3) > 0 {
             let return_us = at_us + self.later.below(self.end_us);
             self.fault(return_us, Fault::Return { node });
+        }
+    }
+
+    // From a number of their own: runs keep theirs.
+    fn comparisons(&mut self, seed: u64) {
+        let mut rng = Rng::new(seed ^ 0x7665_7269_6679);
+        let count = if compares(seed) { rng.below(4) } else { 0 };
+        for _ in 0..count {
+            let (at_us, node) = (rng.below(self.end_us), rng.below(self.nodes as u64) as usize);
+            self.fault(at_us, Fault::Verify { node });
         }
     }
 

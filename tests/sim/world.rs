@@ -99,6 +99,8 @@ pub struct World {
     pub limits: Limits,
     /// Nodes that some member did not count on, for a while at least: see `absences`.
     pub uncounted: BTreeSet<Uuid>,
+    /// Everything has been looked at and is the same everywhere.
+    pub is_at_rest: bool,
     /// The first promise that was seen broken.
     pub broken: Option<String>,
     pub rounds: u64,
@@ -134,6 +136,7 @@ impl World {
             trace,
             limits,
             uncounted: BTreeSet::new(),
+            is_at_rest: false,
             broken: None,
             rounds: 0,
             nodes,

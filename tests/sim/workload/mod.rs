@@ -243,6 +243,7 @@ pub fn is_usual(text: &str) -> bool {
         "ERR Background",
         // Nobody has met it, or it is back.
         "ERR node",
+        "ERR no other node is linked",
         "LOADING",
     ]
     .iter()
