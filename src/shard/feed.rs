@@ -285,7 +285,10 @@ impl Feed {
                 put_varint(out, u64::from(db));
                 state::put_stamp(out, stamp);
             }
-            for (origin, hlc) in shard.versions.column(at) {
+            // What our data may hold beyond that, the reader's may too afterwards.
+            let ahead = shard.ahead_of(at);
+            put_varint(out, ahead.clone().count() as u64);
+            for (origin, hlc) in ahead.chain(shard.versions.column(at)) {
                 state::put_stamp(out, Stamp::new(hlc, origin));
             }
         });

@@ -19,7 +19,7 @@ impl Marks {
     }
 
     /// Those of a partition.
-    pub(super) fn of(&self, partition: usize) -> impl Iterator<Item = (OriginIdx, Hlc)> + '_ {
+    pub(super) fn of(&self, partition: usize) -> impl Iterator<Item = (OriginIdx, Hlc)> + Clone + '_ {
         self.0.get(&(partition as u8)).into_iter().flatten().map(|(&origin, &hlc)| (origin, hlc))
     }
 

@@ -53,6 +53,11 @@ impl Shard {
         (first..end).flat_map(|at| self.ahead.of(at).map(move |(origin, hlc)| (origin, at, hlc)))
     }
 
+    /// The same of one partition.
+    pub(super) fn ahead_of(&self, partition: usize) -> impl Iterator<Item = (OriginIdx, Hlc)> + Clone + '_ {
+        self.ahead.of(partition)
+    }
+
     /// A whole partition begins. `None`: malformed.
     pub fn begin_merging(&mut self, mut input: &[u8], origin: &impl Fn(u16) -> Option<OriginIdx>) -> Option<Merging> {
         let (&partition, rest) = input.split_first()?;
@@ -63,6 +68,10 @@ impl Shard {
         for _ in 0..take_varint(&mut input)? {
             let db = Db(u16::try_from(take_varint(&mut input)?).ok()?);
             flushes.push((db, state::take_stamp(&mut input, origin)?));
+        }
+        let mut ahead = Vec::new();
+        for _ in 0..take_varint(&mut input)? {
+            ahead.push(state::take_stamp(&mut input, origin)?);
         }
         let mut theirs = Versions::new(at, at + 1);
         while !input.is_empty() {
@@ -76,7 +85,7 @@ impl Shard {
             }
         }
         self.keys.raise_forgotten(at, forgotten);
-        for (origin, hlc) in theirs.column(at) {
+        for (origin, hlc) in theirs.column(at).chain(ahead.iter().map(|stamp| (stamp.origin(), stamp.hlc()))) {
             self.raise_ahead(at, origin, hlc);
         }
         let streamed = Versions::new(at, at + 1);

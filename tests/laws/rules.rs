@@ -652,3 +652,16 @@ fn what_a_full_merge_has_brought_so_far_is_known_to_be_ahead_of_the_version_vect
     mesh.merge_whole(0, 1);
     assert_eq!(mesh.nodes[1].shard.all_ahead().next(), None, "nothing is kept that the version vector says");
 }
+
+#[test]
+fn a_full_merge_passes_on_what_its_sender_has_ahead_of_its_version_vector() {
+    let mut mesh = mesh(3);
+    let key = key("k");
+    mesh.set(0, &key, "v");
+    let written = mesh.nodes[0].shard.versions.get(OriginIdx::OWN, partition());
+    mesh.merge_most(0, 1, partition());
+    mesh.merge_whole(1, 2);
+    let (writer, shard) = (mesh.nodes[2].indices[0], &mesh.nodes[2].shard);
+    assert!(shard.peek(DB, &shard.key(key.as_bytes()), mesh.now(2)).is_some(), "it came with the rest");
+    assert_eq!(shard.all_ahead().collect::<Vec<_>>(), [(writer, partition(), written)]);
+}
