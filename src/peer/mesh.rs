@@ -85,6 +85,10 @@ pub enum PeerMessage {
         /// Came or went.
         came: bool,
     },
+    /// A core to all cores: who was heard of there of late, and when on `Now::mono_us`.
+    Alive(Arc<[(OriginId, u64)]>),
+    /// A core to all cores: this run was refused, because another one of its node is linked.
+    Refused(OriginId),
     /// A core to all cores: what is linked there now.
     Linked(Counts),
     /// A feed's home to all shards: serve it.

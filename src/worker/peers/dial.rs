@@ -6,12 +6,12 @@ use super::super::session::{Kind as SessionKind, Session};
 use super::*;
 use crate::base::ids::ConnId;
 use crate::base::time::Now;
-use crate::merge::origins::OriginId;
 use crate::merge::stamp::Hlc;
 use crate::peer::handshake::Hello;
 use crate::peer::mesh::{Comparable, PeerId, PeerMessage, Turn};
 use crate::resp::value::Value;
 use crate::resp::write::Reply;
+use crate::shard::block::{self, Kind};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -84,7 +84,6 @@ impl Worker {
         else {
             return Err("it is not wanted any more".into());
         };
-        let own = self.node.realm.origins.own();
         match reply {
             // AUTH went well.
             Value::Simple(_) => Ok(()),
@@ -94,8 +93,12 @@ impl Worker {
             Value::Error(text) => Err(format!("it refused: {text}")),
             other => {
                 let hello = Hello::from_reply(other).ok_or("its answer is not a Tutti handshake")?;
-                if let Some(objection) = hello.objection(own) {
-                    return Err(objection);
+                if let Some((objection, _)) = self.objection(&hello, now) {
+                    // It believes that it is linked.
+                    block::put(&mut session.output, Kind::Refused, |out| out.extend_from_slice(objection.as_bytes()));
+                    self.act(Action::CloseAfterFlush(session.conn));
+                    self.lose(at, &objection, now);
+                    return Ok(());
                 }
                 let target = &mut self.peers.targets[at];
                 target.state = State::Up(session.conn);
@@ -126,21 +129,14 @@ impl Worker {
     ) -> Result<(), crate::command::error::CommandError> {
         use crate::command::error::CommandError;
         let hello = Hello::from_args(args.rest()).ok_or(CommandError::Text("ERR tutti.link: not a handshake"))?;
-        let own = self.node.realm.origins.own();
-        if let Some(objection) = hello.objection(own) {
-            tracing::warn!(reader = session.endpoint.remote, "link refused: {objection}");
+        if let Some((objection, is_news)) = self.objection(&hello, now) {
+            // It tries again every few seconds.
+            if is_news {
+                tracing::warn!(reader = session.endpoint.remote, "link refused: {objection}");
+            }
             return Err(CommandError::Owned(format!("ERR link refused: {objection}")));
         }
-        let is_elsewhere =
-            |known: &OriginId| known.node == hello.origin.node && known.incarnation > hello.origin.incarnation;
-        if self.peers.connected.iter().any(is_elsewhere) {
-            let text = format!(
-                "ERR link refused: node {} is connected from elsewhere with a newer start; if its data directory was copied, empty the copy's",
-                hello.origin.node
-            );
-            return Err(CommandError::Owned(text));
-        }
-        Hello::ours(own, self.announced_port()).put_reply(reply);
+        Hello::ours(self.node.realm.origins.own(), self.announced_port()).put_reply(reply);
         session.kind = SessionKind::Feed(0);
         tracing::info!(reader = session.endpoint.remote, node = %hello.origin.node, "a reader linked");
         self.add_conn(session, hello, false, now);
@@ -179,6 +175,7 @@ impl Worker {
                 healthy: false,
                 uncredited: Vec::new(),
                 last_input_us: now.mono_us,
+                alive_said_us: now.mono_us,
                 promise: Hlc::ZERO,
                 offset: Offset::default(),
                 bytes_in: 0,

@@ -18,6 +18,9 @@ use crate::shard::{Merged, record};
 use std::collections::btree_map;
 use std::sync::Arc;
 
+/// No more of a reason that the other end gives is logged.
+const REASON_BYTES_MAX: usize = 512;
+
 impl Worker {
     /// Bytes for a link or feed.
     pub(in super::super) fn peer_data(&mut self, mut session: Box<Session>, bytes: &[u8], now: Now) {
@@ -75,6 +78,11 @@ impl Worker {
             match block::front(rest) {
                 Front::Incomplete => return (at, None),
                 Front::Damaged => return (at, Some("a damaged block arrived".into())),
+                Front::Block(Kind::Refused, payload, _) => {
+                    let reason = String::from_utf8_lossy(&payload[..payload.len().min(REASON_BYTES_MAX)]);
+                    tracing::warn!(reader = session.endpoint.remote, "link refused by the other end: {reason}");
+                    return (at, Some(format!("it refused: {reason}")));
+                }
                 Front::Block(kind, payload, used) => {
                     if self.peer_block(session, kind, payload, now).is_none() {
                         return (at, Some(format!("a malformed {kind:?} block arrived")));
@@ -159,6 +167,8 @@ impl Worker {
             }
             // Behind the records that came before it, shard by shard.
             Kind::Acknowledge => self.broadcast(|| PeerMessage::Acknowledge { link: id }),
+            // It ends the connection (`peer_blocks`).
+            Kind::Refused => return None,
         }
         Some(())
     }
