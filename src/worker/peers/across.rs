@@ -36,6 +36,7 @@ impl Worker {
             PeerMessage::Identified { host, port } => {
                 self.peers.identified.insert((host, port));
                 self.count_unknown();
+                self.dial_now(now);
             }
             PeerMessage::Direct { origin, healthy } => {
                 if let Some(at) = self.peers.direct.iter().position(|known| *known == origin) {
@@ -51,7 +52,10 @@ impl Worker {
             PeerMessage::Connected { origin, came: false } => self.peers.runs.left(origin),
             PeerMessage::Alive(runs) => runs.iter().for_each(|&(run, at_us)| self.peers.runs.heard(run, at_us)),
             PeerMessage::Refused(run) => _ = self.peers.runs.refused(run, now.mono_us),
-            PeerMessage::Linked(counts) => self.peers.linked[usize::from(from.0)] = counts,
+            PeerMessage::Linked(counts) => {
+                self.peers.linked[usize::from(from.0)] = counts;
+                self.deal_turns(now);
+            }
             PeerMessage::FeedStart { feed, versions, skip } => {
                 self.peers.active = true;
                 self.shard.logging = true;

@@ -12,7 +12,7 @@ use crate::peer::mesh::{Comparable, PeerId, PeerMessage, Turn};
 use crate::resp::value::Value;
 use crate::resp::write::Reply;
 use crate::shard::block::{self, Kind};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 impl Worker {
@@ -27,6 +27,18 @@ impl Worker {
                 self.act(Action::Dial { dial, host, port, timeout_ms: 5_000 });
             }
         }
+        self.share_counts(now);
+    }
+
+    /// A master is linked: where that one was reached, others may be, and are tried before whole partitions are taken.
+    /// Not those that come and go: their waits are short.
+    pub(super) fn dial_now(&mut self, now: Now) {
+        for target in self.peers.targets.iter_mut().filter(|target| target.attempts > QUICK_ATTEMPTS) {
+            if let State::Waiting { until_us } = &mut target.state {
+                *until_us = now.mono_us;
+            }
+        }
+        self.dial_masters(now);
     }
 
     /// A dial ended.
@@ -77,6 +89,7 @@ impl Worker {
         let jitter_ms = self.shard.rng.below(wait_ms / 2 + 1);
         target.attempts += 1;
         target.state = State::Waiting { until_us: now.mono_us + (wait_ms + jitter_ms) * 1000 };
+        self.share_counts(now);
     }
 
     pub(super) fn handshake_reply(&mut self, session: &mut Session, reply: &Value, now: Now) -> Result<(), String> {
@@ -114,6 +127,7 @@ impl Worker {
                 self.broadcast(|| PeerMessage::Identified { host: host.clone(), port });
                 self.greet(session, now);
                 self.ask_turn(session.conn);
+                self.share_counts(now);
                 Ok(())
             }
         }
@@ -179,6 +193,8 @@ impl Worker {
                 promise: Hlc::ZERO,
                 offset: Offset::default(),
                 bytes_in: 0,
+                behind: BTreeSet::new(),
+                has_passed: false,
                 fell_behind: false,
             },
         );
@@ -211,9 +227,7 @@ impl Worker {
         self.peers.pulling.retain(|_, link| *link != peer);
         self.broadcast(|| PeerMessage::Connected { origin: conn.origin, came: false });
         if conn.is_link {
-            if !matches!(conn.phase, Phase::CaughtUp) {
-                self.say_turn(Turn::Over(peer));
-            }
+            self.say_turn(Turn::Over(peer));
             if conn.healthy {
                 self.broadcast(|| PeerMessage::Direct { origin: conn.origin, healthy: false });
             }

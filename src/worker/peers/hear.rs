@@ -15,7 +15,6 @@ use crate::resp::value::try_decode;
 use crate::shard::block::{self, Front, Kind};
 use crate::shard::standing::{self, Standing};
 use crate::shard::{Merged, record};
-use std::collections::btree_map;
 use std::sync::Arc;
 
 /// No more of a reason that the other end gives is logged.
@@ -143,16 +142,7 @@ impl Worker {
                     self.broadcast(|| PeerMessage::FeedSkip { feed: id, skip: Arc::clone(&skip) });
                 }
             }
-            Kind::Behind => {
-                self.peers.conns.get_mut(&session.conn)?.fell_behind = true;
-                // One link at a time merges a partition; what is still behind afterwards is said again.
-                for &partition in payload {
-                    if let btree_map::Entry::Vacant(free) = self.peers.pulling.entry(partition) {
-                        free.insert(id);
-                        block::put(&mut session.output, Kind::Pull, |out| out.push(partition));
-                    }
-                }
-            }
+            Kind::Behind => self.told_behind(session.conn, payload)?,
             Kind::Pull => {
                 let partition = Partition(*payload.first()?);
                 let owner = self.shard.map.owner(partition);

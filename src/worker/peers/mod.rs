@@ -55,6 +55,9 @@ const HEARTBEAT_US: u64 = 1_000_000;
 /// First and last wait before a master is dialed again, milliseconds.
 const BACKOFF_MS: (u64, u64) = (100, 3_000);
 
+/// So many attempts follow each other quickly.
+const QUICK_ATTEMPTS: u32 = 2;
+
 /// What a core knows of peers.
 pub(super) struct Peers {
     targets: Vec<Target>,
@@ -139,7 +142,11 @@ struct Conn {
     promise: Hlc,
     offset: Offset,
     bytes_in: u64,
-    /// The other end could not stream all we lacked.
+    /// Partitions of which the other end cannot stream what we lacked when it said so.
+    behind: BTreeSet<u8>,
+    /// All else that it had is here.
+    has_passed: bool,
+    /// Some of them were asked for whole.
     fell_behind: bool,
 }
 
@@ -317,6 +324,15 @@ impl Worker {
 }
 
 impl Target {
+    /// Whether it may be linked soon.
+    fn is_coming(&self) -> bool {
+        match self.state {
+            State::Dialing(_) | State::Handshake(_) => true,
+            State::Waiting { .. } => self.attempts <= QUICK_ATTEMPTS,
+            State::Up(_) => false,
+        }
+    }
+
     fn new(host: String, port: u16) -> Self {
         Self {
             host,

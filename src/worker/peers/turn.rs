@@ -1,5 +1,5 @@
 //! How a link begins: it waits for its turn (`peer::turns`), says what this node has by then, and has its turn until
-//! what its master had is here.
+//! what its master had is here. What the master cannot stream is asked for whole in a second turn, if it is still lacked.
 
 use super::super::Worker;
 use super::super::batch::Message;
@@ -9,6 +9,7 @@ use crate::merge::origins::OriginIdx;
 use crate::merge::stamp::Hlc;
 use crate::peer::mesh::{PeerId, PeerMessage, Turn};
 use crate::shard::block::{self, Kind};
+use std::collections::btree_map;
 
 /// The core that deals the turns.
 const DEALER: ShardId = ShardId(0);
@@ -42,14 +43,17 @@ impl Worker {
     }
 
     pub(super) fn say_turn(&mut self, turn: Turn) {
-        let to = if let Turn::Granted(link) = turn { link.home } else { DEALER };
+        let to = if let Turn::Granted(link) | Turn::Whole(link) = turn { link.home } else { DEALER };
         self.send(to, Message::Peer(Box::new(PeerMessage::Turn(turn))));
     }
 
     pub(super) fn turn(&mut self, turn: Turn, now: Now) {
         match turn {
             Turn::Wanted(link) => self.peers.turns.ask(link),
+            Turn::Behind(link) => self.peers.turns.fall_behind(link, now.mono_us),
+            Turn::Passed(link) => self.peers.turns.pass(link),
             Turn::Over(link) => self.peers.turns.end(link),
+            Turn::Whole(link) => return self.pull(link.conn),
             Turn::Granted(link) => {
                 let cores = self.cores();
                 if let Some(conn) = self.peers.conns.get_mut(&link.conn)
@@ -65,8 +69,9 @@ impl Worker {
     }
 
     pub(super) fn deal_turns(&mut self, now: Now) {
-        for link in self.peers.turns.next(now.mono_us) {
-            self.say_turn(Turn::Granted(link));
+        let are_coming = self.linked().coming > 0;
+        for turn in self.peers.turns.next(now.mono_us, are_coming) {
+            self.say_turn(turn);
         }
     }
 
@@ -110,16 +115,52 @@ impl Worker {
     /// Something has been applied here.
     pub(super) fn look_who_caught_up(&mut self) {
         let own = &self.peers.roster.own().versions;
-        let mut caught_up = Vec::new();
+        let mut turns = Vec::new();
         for (id, conn) in &mut self.peers.conns {
             let Phase::Behind(lacking) = &mut conn.phase else { continue };
             lacking.retain(|&(origin, partition, hlc)| own.get(origin, partition) < hlc);
+            let link = PeerId { home: self.id, conn: *id };
             if lacking.is_empty() {
                 conn.phase = Phase::CaughtUp;
-                caught_up.push(PeerId { home: self.id, conn: *id });
+                conn.behind.clear();
+                turns.push(Turn::Over(link));
+            } else if !conn.has_passed
+                && lacking.iter().all(|(_, partition, _)| conn.behind.contains(&(*partition as u8)))
+            {
+                conn.has_passed = true;
+                turns.push(Turn::Passed(link));
             }
         }
-        for link in caught_up {
+        turns.into_iter().for_each(|turn| self.say_turn(turn));
+    }
+
+    /// A master cannot stream what we lack of these partitions. It says so again every second while that is so.
+    pub(super) fn told_behind(&mut self, id: ConnId, partitions: &[u8]) -> Option<()> {
+        self.peers.conns.get_mut(&id)?.behind.extend(partitions);
+        self.say_turn(Turn::Behind(PeerId { home: self.id, conn: id }));
+        self.look_who_caught_up();
+        Some(())
+    }
+
+    // Nobody else is going to stream what a link's master cannot: it is asked for whole partitions.
+    fn pull(&mut self, id: ConnId) {
+        let link = PeerId { home: self.id, conn: id };
+        let (Some(conn), Some(session)) = (self.peers.conns.get_mut(&id), self.sessions.get_mut(id)) else { return };
+        let mut wanted = std::mem::take(&mut conn.behind);
+        if let Phase::Behind(lacking) = &conn.phase {
+            wanted.retain(|partition| lacking.iter().any(|(_, at, _)| *at == usize::from(*partition)));
+        }
+        for partition in wanted {
+            // One link at a time merges a partition.
+            if let btree_map::Entry::Vacant(free) = self.peers.pulling.entry(partition) {
+                free.insert(link);
+                conn.fell_behind = true;
+                block::put(&mut session.output, Kind::Pull, |out| out.push(partition));
+            }
+        }
+        let has_turn = !matches!(conn.phase, Phase::CaughtUp);
+        self.dirty_if_output(id);
+        if !has_turn {
             self.say_turn(Turn::Over(link));
         }
     }
