@@ -12,7 +12,7 @@ use crate::peer::mesh::{Comparable, PeerId, PeerMessage, Turn};
 use crate::resp::value::Value;
 use crate::resp::write::Reply;
 use crate::shard::block::{self, Kind};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 impl Worker {
@@ -186,6 +186,7 @@ impl Worker {
                 heard: Vec::new(),
                 started: false,
                 phase: if is_link { Phase::Waiting } else { Phase::CaughtUp },
+                asking: 0,
                 healthy: false,
                 uncredited: Vec::new(),
                 last_input_us: now.mono_us,
@@ -193,7 +194,7 @@ impl Worker {
                 promise: Hlc::ZERO,
                 offset: Offset::default(),
                 bytes_in: 0,
-                behind: BTreeSet::new(),
+                behind: BTreeMap::new(),
                 has_passed: false,
                 fell_behind: false,
             },

@@ -142,7 +142,7 @@ impl Worker {
                     self.broadcast(|| PeerMessage::FeedSkip { feed: id, skip: Arc::clone(&skip) });
                 }
             }
-            Kind::Behind => self.told_behind(session.conn, payload)?,
+            Kind::Behind => self.told_behind(session.conn, payload, now)?,
             Kind::Pull => {
                 let partition = Partition(*payload.first()?);
                 let owner = self.shard.map.owner(partition);

@@ -38,7 +38,7 @@ use crate::peer::turns::Turns;
 use crate::shard::feed::Feed;
 use crate::shard::merging::Merging;
 use crate::shard::standing::Standing;
-use turn::Phase;
+use turn::{Phase, Told};
 
 /// A reader may have this many bytes unsent before its shards stop; then they wait and the backlog moves on.
 pub(super) const FEED_UNSENT_MAX: usize = 1 << 20;
@@ -134,6 +134,8 @@ struct Conn {
     heard: Vec<Entry>,
     started: bool,
     phase: Phase,
+    /// So many shards have still to say what they have applied, before the link begins or asks for whole partitions.
+    asking: usize,
     healthy: bool,
     uncredited: Vec<(ShardId, usize)>,
     last_input_us: u64,
@@ -143,7 +145,7 @@ struct Conn {
     offset: Offset,
     bytes_in: u64,
     /// Partitions of which the other end cannot stream what we lacked when it said so.
-    behind: BTreeSet<u8>,
+    behind: BTreeMap<u8, Told>,
     /// All else that it had is here.
     has_passed: bool,
     /// Some of them were asked for whole.
