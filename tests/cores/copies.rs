@@ -46,7 +46,7 @@ impl Mesh {
             let (client, key) = (self.clients[node], format!("{key}:{node}"));
             self.world.eventually("it follows both", |world| world.info(client, "connected_masters") == "2");
             self.on(node, &format!("SET {key} v"));
-            for reader in self.clients[..3].to_vec() {
+            for reader in (0..3).map(|at| self.clients[at]).collect::<Vec<_>>() {
                 self.world.eventually("all take it", |world| world.text(reader, &format!("GET {key}")) == "v");
             }
         }
@@ -101,7 +101,7 @@ impl Mesh {
 
 #[test]
 fn a_copy_of_a_directory_is_refused_by_all_while_its_node_is_linked() {
-    for seed in 0..3 {
+    for seed in 0..2 {
         let mut mesh = Mesh::new(seed, 60);
         let copy = mesh.copy();
         mesh.on(copy, "SET stray v");
@@ -129,7 +129,7 @@ fn a_copy_of_a_directory_is_refused_by_all_while_its_node_is_linked() {
 
 #[test]
 fn a_copy_that_has_tried_does_not_take_the_place_of_a_node_whose_links_are_lost_for_a_while() {
-    for seed in 0..3 {
+    for seed in 0..2 {
         let mut mesh = Mesh::new(seed, 60);
         let copy = mesh.copy();
         mesh.refused(copy, "a copy of the other's data directory");
@@ -150,7 +150,7 @@ fn a_copy_that_has_tried_does_not_take_the_place_of_a_node_whose_links_are_lost_
 
 #[test]
 fn a_node_that_starts_again_is_let_in_though_a_copy_tries_and_its_connections_may_have_stayed_open() {
-    for seed in 0..4 {
+    for seed in 0..2 {
         let mut mesh = Mesh::new(seed, 60);
         let copy = mesh.copy();
         mesh.refused(copy, "a copy of the other's data directory");
