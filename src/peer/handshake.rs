@@ -18,6 +18,21 @@ pub const FEATURES: u64 = VERIFY;
 /// The command that turns a connection into a link.
 pub const COMMAND: &str = "tutti.link";
 
+/// Why a run of a node cannot be linked with while another one is.
+pub fn is_copied(node: Uuid) -> String {
+    format!(
+        "another run of this node is linked: one of the two runs on a copy of the other's data directory, unless it was \
+         started again a few seconds ago: {}",
+        mend(node)
+    )
+}
+
+fn mend(node: Uuid) -> String {
+    format!(
+        "stop the copy of node {node}, empty its directory and start it: it will be a node of its own and get all data"
+    )
+}
+
 /// What each end says of itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Hello {
@@ -88,8 +103,8 @@ impl Hello {
         }
         if self.origin.node == ours.node {
             return Some(format!(
-                "it runs on a copy of this node's data directory (UUID {}): empty the copy's directory to make it a node of its own",
-                ours.node
+                "it runs on a copy of this node's data directory, or the other way about: {}",
+                mend(ours.node)
             ));
         }
         if self.version != VERSION {

@@ -85,6 +85,10 @@ pub enum PeerMessage {
         /// Came or went.
         came: bool,
     },
+    /// A core to all cores: who was heard of there of late, and when on `Now::mono_us`.
+    Alive(Arc<[(OriginId, u64)]>),
+    /// A core to all cores: this run was refused, because another one of its node is linked.
+    Refused(OriginId),
     /// A core to all cores: what is linked there now.
     Linked(Counts),
     /// A feed's home to all shards: serve it.
@@ -187,8 +191,24 @@ pub enum Turn {
     Wanted(PeerId),
     /// It may begin.
     Granted(PeerId),
+    /// Its master cannot stream all that is lacked.
+    Behind(PeerId),
+    /// It has what its master could stream of what it was behind.
+    Passed(PeerId),
+    /// It may ask for whole partitions.
+    Whole(PeerId),
     /// It has what it was behind, or is gone.
     Over(PeerId),
+}
+
+impl Turn {
+    /// Whose.
+    pub fn link(self) -> PeerId {
+        match self {
+            Turn::Wanted(link) | Turn::Granted(link) | Turn::Behind(link) => link,
+            Turn::Passed(link) | Turn::Whole(link) | Turn::Over(link) => link,
+        }
+    }
 }
 
 /// A connection with a node, for comparing data over it.
@@ -226,6 +246,8 @@ pub struct Counts {
     pub masters: usize,
     /// Readers that have said something of late.
     pub readers: usize,
+    /// Masters that are dialed, shake hands or will be dialed at once.
+    pub coming: usize,
 }
 
 /// What one core knows of one link or feed, for INFO, ROLE and MULTIMASTER STATUS.

@@ -48,11 +48,13 @@ pub enum Kind {
     Verify = 15,
     /// Who was forgotten, and who is back (`shard::standing`).
     Standings = 16,
+    /// The reader does not want this link after all (reader to writer, instead of `Start`): why, as text.
+    Refused = 17,
 }
 
 impl Kind {
     fn from_byte(byte: u8) -> Option<Self> {
-        const KINDS: [Kind; 16] = [
+        const KINDS: [Kind; 17] = [
             Kind::Dictionary,
             Kind::Records,
             Kind::Versions,
@@ -69,6 +71,7 @@ impl Kind {
             Kind::Acknowledge,
             Kind::Verify,
             Kind::Standings,
+            Kind::Refused,
         ];
         KINDS.get(usize::from(byte).checked_sub(1)?).copied()
     }

@@ -1,5 +1,10 @@
 //! How often a write crosses a link.
 
+use std::collections::BTreeSet;
+
+use tutti::base::ids::Partition;
+use tutti::base::slot::slot_of;
+
 use crate::world::{ClientId, World};
 
 /// Records and duplicates that a node has taken over all its links.
@@ -70,6 +75,81 @@ fn a_node_that_returns_is_sent_what_it_missed_once() {
         world.pass_ms(1000);
         let after = taken(&mut world, clients[0]);
         assert_eq!((after.0 - before.0, after.1 - before.1), (WRITES as i64, 0), "seed {seed}");
+    }
+}
+
+/// Three nodes of which the first was cut off while the others wrote; then those of `restarted` have started again, so
+/// that their backlogs do not have what was written. Returns a client on each node.
+fn away_while_others_write(seed: u64, writes: usize, restarted: &[usize]) -> (World, Vec<ClientId>) {
+    let mut world = World::mesh(seed, &[1 + seed as usize % 3, 2, 1]);
+    let mut clients: Vec<ClientId> = (0..3).map(|node| world.connect(node, 0)).collect();
+    for &client in &clients {
+        world.text(client, "CONFIG SET repl-timeout 2");
+    }
+    world.nodes[0].is_cut_off = true;
+    world.eventually("its links are given up", |world| {
+        clients.iter().all(|&client| world.text(client, "INFO replication").contains("link_status:down"))
+    });
+    for n in 0..writes {
+        world.text(clients[1 + n % 2], &format!("SET k{n} v"));
+    }
+    all_have(&mut world, &clients[1..], writes);
+    for &node in restarted {
+        assert_eq!(world.text(clients[node], "SAVE"), "OK");
+        let cores = world.nodes[node].cores.len();
+        world.stop(node);
+        world.restart(node, cores);
+        clients[node] = world.connect(node, 0);
+        let client = clients[node];
+        world.eventually("it has its data", |world| world.text(client, "PING") == "PONG");
+    }
+    for &client in &clients[1..] {
+        world.eventually("the two are linked", |world| {
+            world.text(client, "INFO replication").contains("connected_masters:1")
+        });
+    }
+    (world, clients)
+}
+
+fn full_merges(world: &mut World, client: ClientId) -> i64 {
+    let status = world.text(client, "MULTIMASTER STATUS");
+    status.lines().filter(|line| line.starts_with("master:")).map(|line| figure(line, "full_merges")).sum()
+}
+
+#[test]
+fn what_one_master_cannot_stream_comes_from_another_that_can_and_not_as_whole_partitions() {
+    const WRITES: usize = 300;
+    for seed in 0..5 {
+        let (mut world, clients) = away_while_others_write(seed, WRITES, &[1 + seed as usize % 2]);
+        let before = taken(&mut world, clients[0]);
+        world.nodes[0].is_cut_off = false;
+        all_have(&mut world, &clients[..1], WRITES);
+        world.eventually("both links are up", |world| world.info(clients[0], "connected_masters") == "2");
+        world.pass_ms(3000);
+        let after = taken(&mut world, clients[0]);
+        assert_eq!(full_merges(&mut world, clients[0]), 0, "seed {seed}");
+        assert_eq!((after.0 - before.0, after.1 - before.1), (WRITES as i64, 0), "seed {seed}");
+    }
+}
+
+#[test]
+fn what_no_master_can_stream_comes_as_whole_partitions_at_once() {
+    let partitions: BTreeSet<Partition> = (0..300).map(|n| slot_of(format!("k{n}").as_bytes()).partition()).collect();
+    for seed in [0, 1, 2, 3, 38] {
+        let (mut world, clients) = away_while_others_write(seed, 300, &[1, 2]);
+        // The last one is not there to be asked.
+        if seed % 2 == 1 {
+            world.nodes[2].is_cut_off = true;
+        }
+        world.nodes[0].is_cut_off = false;
+        world.eventually("a link is up", |world| world.info(clients[0], "connected_masters") != "0");
+        let began_us = world.now.mono_us;
+        all_have(&mut world, &clients[..1], 300);
+        let took_ms = (world.now.mono_us - began_us) / 1000;
+        assert!(took_ms < 1000, "{took_ms} ms");
+        world.pass_ms(2000);
+        let merges = full_merges(&mut world, clients[0]);
+        assert_eq!(merges, partitions.len() as i64, "each once, seed {seed}");
     }
 }
 

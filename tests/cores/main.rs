@@ -2,6 +2,7 @@
 
 mod configuring;
 mod conflicts;
+mod copies;
 mod crossing;
 mod divergences;
 mod histories;

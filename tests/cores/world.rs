@@ -40,6 +40,8 @@ pub struct World {
     pub rng: Rng,
     /// What the backlog of a core keeps, for nodes started from now on.
     pub backlog_bytes: usize,
+    /// Counts the starts of all nodes.
+    starts: u64,
     clients: Vec<Client>,
 }
 
@@ -49,8 +51,6 @@ pub struct Node {
     pub port: u16,
     config: Arc<Config>,
     uuid: Uuid,
-    /// Counts the starts.
-    life: u64,
     /// The snapshot it has written last.
     pub saved: Vec<u8>,
     /// The one it is writing.
@@ -104,7 +104,7 @@ impl World {
     /// Without nodes.
     pub fn new(seed: u64) -> Self {
         let now = Now { wall_ms: 1_770_000_000_000, mono_us: 1_000_000 };
-        Self { nodes: Vec::new(), now, rng: Rng::new(seed), backlog_bytes: 1 << 20, clients: Vec::new() }
+        Self { nodes: Vec::new(), now, rng: Rng::new(seed), backlog_bytes: 1 << 20, starts: 0, clients: Vec::new() }
     }
 
     /// One node of so many cores.
@@ -115,7 +115,21 @@ impl World {
     }
 
     /// Starts a node; its port is 7000 and its number.
-    pub fn add(&mut self, cores: usize, mut config: Config) -> usize {
+    pub fn add(&mut self, cores: usize, config: Config) -> usize {
+        let at = self.install(config);
+        self.start(at, cores);
+        at
+    }
+
+    /// The directory of a node is copied, with the snapshot it has saved last, and started beside it on another port.
+    pub fn start_copy(&mut self, of: usize, cores: usize) -> usize {
+        let at = self.install((*self.nodes[of].config).clone());
+        (self.nodes[at].uuid, self.nodes[at].saved) = (self.nodes[of].uuid, self.nodes[of].saved.clone());
+        self.restart(at, cores);
+        at
+    }
+
+    fn install(&mut self, mut config: Config) -> usize {
         let at = self.nodes.len();
         config.port = 7000 + at as u16;
         self.nodes.push(Node {
@@ -123,7 +137,6 @@ impl World {
             port: config.port,
             config: Arc::new(config),
             uuid: Uuid([at as u8 + 1; 16]),
-            life: 0,
             saved: Vec::new(),
             saving: Vec::new(),
             rings: Vec::new(),
@@ -135,7 +148,6 @@ impl World {
             is_cut_off: false,
             actions: Vec::new(),
         });
-        self.start(at, cores);
         at
     }
 
@@ -145,8 +157,8 @@ impl World {
         let slowness = (0..cores * cores).map(|_| [1, 1, 2, 8][self.rng.below(4) as usize]).collect();
         let node = &mut self.nodes[at];
         assert!(node.cores.is_empty(), "it runs");
-        node.life += 1;
-        let own = OriginId { node: node.uuid, incarnation: node.life };
+        self.starts += 1;
+        let own = OriginId { node: node.uuid, incarnation: self.starts };
         let facts = Arc::new(Facts {
             realm: Arc::new(Realm::new(own, at as u64)),
             run_id: "0".repeat(40),
@@ -185,6 +197,23 @@ impl World {
         }
         self.nodes[at].cores.clear();
         self.nodes[at].saving.clear();
+    }
+
+    /// A node's machine is gone at once; nobody who was connected hears of it.
+    pub fn crash(&mut self, at: usize) {
+        let node = &mut self.nodes[at];
+        node.conns.iter_mut().for_each(BTreeMap::clear);
+        node.cores.clear();
+        node.saving.clear();
+    }
+
+    /// Every link of a node is lost, and both ends notice.
+    pub fn lose_links(&mut self, at: usize) {
+        let wires = self.nodes[at].conns.iter_mut().flat_map(BTreeMap::values_mut);
+        let fars: Vec<End> = wires.filter_map(Wire::break_off).collect();
+        for far in fars {
+            self.nodes[far.node].conns[far.core].get_mut(&far.conn).and_then(Wire::break_off);
+        }
     }
 
     /// A node that is stopped loses its directory: its snapshot, and who it was.
@@ -560,6 +589,14 @@ impl World {
 impl Wire {
     fn to(far: Far) -> Self {
         Self { far, bytes: VecDeque::new(), is_paused: false, is_closed_by_far: false }
+    }
+
+    // Of a link: it is closed, with all that was under way. Returns the other end.
+    fn break_off(&mut self) -> Option<End> {
+        let Far::End(far) = self.far else { return None };
+        self.bytes.clear();
+        self.is_closed_by_far = true;
+        Some(far)
     }
 }
 

@@ -5,6 +5,7 @@ mod clock;
 mod cluster;
 mod config;
 mod connection;
+mod copies;
 mod info;
 mod isolation;
 mod limits;

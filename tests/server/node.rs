@@ -2,8 +2,8 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use tutti::resp::value::{Value, decode};
@@ -12,9 +12,13 @@ use tutti::resp::write::encode_command;
 /// Nothing here may take longer.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
+/// What a node logs, in its folder.
+const LOG: &str = "stdout.log";
+
 /// A running server with two cores and a folder of its own; killed when dropped.
 pub struct Node {
     process: Child,
+    command: Command,
     pub port: u16,
     pub folder: PathBuf,
 }
@@ -44,11 +48,26 @@ impl Node {
         Self::start_with(None, env, options)
     }
 
+    /// Started on a copy of another node's folder, which may go on running.
+    #[track_caller]
+    pub fn start_copy_of(other: &Node, options: &[&str]) -> Self {
+        let (port, folder) = new_folder();
+        for file in std::fs::read_dir(&other.folder).expect("it is there") {
+            let file = file.expect("it can be read").path();
+            let name = file.file_name().expect("a file");
+            std::fs::copy(&file, folder.join(name)).expect("the folder is writable");
+        }
+        Self::start_there(port, folder, None, &[], options)
+    }
+
     #[track_caller]
     fn start_with(content: Option<&str>, env: &[(&str, &str)], options: &[&str]) -> Self {
-        let port = free_port();
-        let folder = std::env::temp_dir().join(format!("tutti-server-test-{}-{port}", std::process::id()));
-        std::fs::create_dir_all(&folder).expect("a temporary folder can be made");
+        let (port, folder) = new_folder();
+        Self::start_there(port, folder, content, env, options)
+    }
+
+    #[track_caller]
+    fn start_there(port: u16, folder: PathBuf, content: Option<&str>, env: &[(&str, &str)], options: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tutti-server"));
         if let Some(content) = content {
             let path = folder.join("tutti.conf");
@@ -56,21 +75,43 @@ impl Node {
             command.arg(path);
         }
         let dir = folder.to_string_lossy().into_owned();
-        let process = command
+        let log = std::fs::File::create(folder.join(LOG)).expect("the folder is writable");
+        command
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir", &dir, "--save", ""])
             .args(["--server-threads", "2"])
             .args(options)
             .envs(env.iter().copied())
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("the server was built");
-        let node = Self { process, port, folder };
-        eventually("the server accepts connections", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+            .stdout(log);
+        let process = command.spawn().expect("the server was built");
+        let node = Self { process, command, port, folder };
+        node.wait_until_it_listens();
         node
+    }
+
+    /// Killed at once, and started again with the same options and on its folder, which `change` may change before.
+    #[track_caller]
+    pub fn kill_and_start(&mut self, change: impl FnOnce(&Path)) {
+        self.process.kill().expect("it runs");
+        self.process.wait().expect("it is our child");
+        // The kernel closes what a ring holds a little later.
+        eventually("nobody listens any more", || TcpStream::connect(("127.0.0.1", self.port)).is_err());
+        change(&self.folder);
+        self.process = self.command.spawn().expect("the server was built");
+        self.wait_until_it_listens();
+    }
+
+    #[track_caller]
+    fn wait_until_it_listens(&self) {
+        eventually("the server accepts connections", || TcpStream::connect(("127.0.0.1", self.port)).is_ok());
     }
 
     pub fn connect(&self) -> Conn {
         Conn::to(self.port)
+    }
+
+    /// All it has logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.join(LOG)).expect("it was made")
     }
 
     /// One connection on each core, by its CLIENT ID: ids of one core are equal modulo the number of cores.
@@ -206,6 +247,13 @@ pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+fn new_folder() -> (u16, PathBuf) {
+    let port = free_port();
+    let folder = std::env::temp_dir().join(format!("tutti-server-test-{}-{port}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a temporary folder can be made");
+    (port, folder)
 }
 
 pub fn free_port() -> u16 {

@@ -36,6 +36,7 @@ impl Worker {
             PeerMessage::Identified { host, port } => {
                 self.peers.identified.insert((host, port));
                 self.count_unknown();
+                self.dial_now(now);
             }
             PeerMessage::Direct { origin, healthy } => {
                 if let Some(at) = self.peers.direct.iter().position(|known| *known == origin) {
@@ -47,14 +48,14 @@ impl Worker {
                 // Others must hear at once what they need (not) forward.
                 self.peers.next_publish_us = self.peers.next_publish_us.min(now.mono_us);
             }
-            PeerMessage::Connected { origin, came } => {
-                if came {
-                    self.peers.connected.push(origin);
-                } else if let Some(at) = self.peers.connected.iter().position(|known| *known == origin) {
-                    self.peers.connected.swap_remove(at);
-                }
+            PeerMessage::Connected { origin, came: true } => self.peers.runs.came(origin, now.mono_us),
+            PeerMessage::Connected { origin, came: false } => self.peers.runs.left(origin),
+            PeerMessage::Alive(runs) => runs.iter().for_each(|&(run, at_us)| self.peers.runs.heard(run, at_us)),
+            PeerMessage::Refused(run) => _ = self.peers.runs.refused(run, now.mono_us),
+            PeerMessage::Linked(counts) => {
+                self.peers.linked[usize::from(from.0)] = counts;
+                self.deal_turns(now);
             }
-            PeerMessage::Linked(counts) => self.peers.linked[usize::from(from.0)] = counts,
             PeerMessage::FeedStart { feed, versions, skip } => {
                 self.peers.active = true;
                 self.shard.logging = true;
@@ -126,7 +127,7 @@ impl Worker {
 
     pub(super) fn heard(&mut self, report: &Report, feed: Option<PeerId>) {
         let Report { of, entries, promise, final_ms, has_strangers } = report;
-        if !self.peers.roster.heard(report) {
+        if self.peers.runs.is_shut_out(*of) || !self.peers.roster.heard(report) {
             return;
         }
         let node = of.node;

@@ -6,12 +6,12 @@ use super::super::session::{Kind as SessionKind, Session};
 use super::*;
 use crate::base::ids::ConnId;
 use crate::base::time::Now;
-use crate::merge::origins::OriginId;
 use crate::merge::stamp::Hlc;
 use crate::peer::handshake::Hello;
 use crate::peer::mesh::{Comparable, PeerId, PeerMessage, Turn};
 use crate::resp::value::Value;
 use crate::resp::write::Reply;
+use crate::shard::block::{self, Kind};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -27,6 +27,18 @@ impl Worker {
                 self.act(Action::Dial { dial, host, port, timeout_ms: 5_000 });
             }
         }
+        self.share_counts(now);
+    }
+
+    /// A master is linked: where that one was reached, others may be, and are tried before whole partitions are taken.
+    /// Not those that come and go: their waits are short.
+    pub(super) fn dial_now(&mut self, now: Now) {
+        for target in self.peers.targets.iter_mut().filter(|target| target.attempts > QUICK_ATTEMPTS) {
+            if let State::Waiting { until_us } = &mut target.state {
+                *until_us = now.mono_us;
+            }
+        }
+        self.dial_masters(now);
     }
 
     /// A dial ended.
@@ -77,6 +89,7 @@ impl Worker {
         let jitter_ms = self.shard.rng.below(wait_ms / 2 + 1);
         target.attempts += 1;
         target.state = State::Waiting { until_us: now.mono_us + (wait_ms + jitter_ms) * 1000 };
+        self.share_counts(now);
     }
 
     pub(super) fn handshake_reply(&mut self, session: &mut Session, reply: &Value, now: Now) -> Result<(), String> {
@@ -84,7 +97,6 @@ impl Worker {
         else {
             return Err("it is not wanted any more".into());
         };
-        let own = self.node.realm.origins.own();
         match reply {
             // AUTH went well.
             Value::Simple(_) => Ok(()),
@@ -94,8 +106,12 @@ impl Worker {
             Value::Error(text) => Err(format!("it refused: {text}")),
             other => {
                 let hello = Hello::from_reply(other).ok_or("its answer is not a Tutti handshake")?;
-                if let Some(objection) = hello.objection(own) {
-                    return Err(objection);
+                if let Some((objection, _)) = self.objection(&hello, now) {
+                    // It believes that it is linked.
+                    block::put(&mut session.output, Kind::Refused, |out| out.extend_from_slice(objection.as_bytes()));
+                    self.act(Action::CloseAfterFlush(session.conn));
+                    self.lose(at, &objection, now);
+                    return Ok(());
                 }
                 let target = &mut self.peers.targets[at];
                 target.state = State::Up(session.conn);
@@ -111,6 +127,7 @@ impl Worker {
                 self.broadcast(|| PeerMessage::Identified { host: host.clone(), port });
                 self.greet(session, now);
                 self.ask_turn(session.conn);
+                self.share_counts(now);
                 Ok(())
             }
         }
@@ -126,21 +143,14 @@ impl Worker {
     ) -> Result<(), crate::command::error::CommandError> {
         use crate::command::error::CommandError;
         let hello = Hello::from_args(args.rest()).ok_or(CommandError::Text("ERR tutti.link: not a handshake"))?;
-        let own = self.node.realm.origins.own();
-        if let Some(objection) = hello.objection(own) {
-            tracing::warn!(reader = session.endpoint.remote, "link refused: {objection}");
+        if let Some((objection, is_news)) = self.objection(&hello, now) {
+            // It tries again every few seconds.
+            if is_news {
+                tracing::warn!(reader = session.endpoint.remote, "link refused: {objection}");
+            }
             return Err(CommandError::Owned(format!("ERR link refused: {objection}")));
         }
-        let is_elsewhere =
-            |known: &OriginId| known.node == hello.origin.node && known.incarnation > hello.origin.incarnation;
-        if self.peers.connected.iter().any(is_elsewhere) {
-            let text = format!(
-                "ERR link refused: node {} is connected from elsewhere with a newer start; if its data directory was copied, empty the copy's",
-                hello.origin.node
-            );
-            return Err(CommandError::Owned(text));
-        }
-        Hello::ours(own, self.announced_port()).put_reply(reply);
+        Hello::ours(self.node.realm.origins.own(), self.announced_port()).put_reply(reply);
         session.kind = SessionKind::Feed(0);
         tracing::info!(reader = session.endpoint.remote, node = %hello.origin.node, "a reader linked");
         self.add_conn(session, hello, false, now);
@@ -176,12 +186,16 @@ impl Worker {
                 heard: Vec::new(),
                 started: false,
                 phase: if is_link { Phase::Waiting } else { Phase::CaughtUp },
+                asking: 0,
                 healthy: false,
                 uncredited: Vec::new(),
                 last_input_us: now.mono_us,
+                alive_said_us: now.mono_us,
                 promise: Hlc::ZERO,
                 offset: Offset::default(),
                 bytes_in: 0,
+                behind: BTreeMap::new(),
+                has_passed: false,
                 fell_behind: false,
             },
         );
@@ -214,9 +228,7 @@ impl Worker {
         self.peers.pulling.retain(|_, link| *link != peer);
         self.broadcast(|| PeerMessage::Connected { origin: conn.origin, came: false });
         if conn.is_link {
-            if !matches!(conn.phase, Phase::CaughtUp) {
-                self.say_turn(Turn::Over(peer));
-            }
+            self.say_turn(Turn::Over(peer));
             if conn.healthy {
                 self.broadcast(|| PeerMessage::Direct { origin: conn.origin, healthy: false });
             }

@@ -18,7 +18,7 @@ impl Worker {
 
     /// How many nodes we are connected with now.
     pub(in super::super) fn connected_nodes(&self) -> usize {
-        let nodes: BTreeSet<Uuid> = self.peers.connected.iter().map(|origin| origin.node).collect();
+        let nodes: BTreeSet<Uuid> = self.peers.runs.connected().map(|origin| origin.node).collect();
         nodes.len()
     }
 

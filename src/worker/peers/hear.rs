@@ -15,8 +15,10 @@ use crate::resp::value::try_decode;
 use crate::shard::block::{self, Front, Kind};
 use crate::shard::standing::{self, Standing};
 use crate::shard::{Merged, record};
-use std::collections::btree_map;
 use std::sync::Arc;
+
+/// No more of a reason that the other end gives is logged.
+const REASON_BYTES_MAX: usize = 512;
 
 impl Worker {
     /// Bytes for a link or feed.
@@ -75,6 +77,11 @@ impl Worker {
             match block::front(rest) {
                 Front::Incomplete => return (at, None),
                 Front::Damaged => return (at, Some("a damaged block arrived".into())),
+                Front::Block(Kind::Refused, payload, _) => {
+                    let reason = String::from_utf8_lossy(&payload[..payload.len().min(REASON_BYTES_MAX)]);
+                    tracing::warn!(reader = session.endpoint.remote, "link refused by the other end: {reason}");
+                    return (at, Some(format!("it refused: {reason}")));
+                }
                 Front::Block(kind, payload, used) => {
                     if self.peer_block(session, kind, payload, now).is_none() {
                         return (at, Some(format!("a malformed {kind:?} block arrived")));
@@ -135,16 +142,7 @@ impl Worker {
                     self.broadcast(|| PeerMessage::FeedSkip { feed: id, skip: Arc::clone(&skip) });
                 }
             }
-            Kind::Behind => {
-                self.peers.conns.get_mut(&session.conn)?.fell_behind = true;
-                // One link at a time merges a partition; what is still behind afterwards is said again.
-                for &partition in payload {
-                    if let btree_map::Entry::Vacant(free) = self.peers.pulling.entry(partition) {
-                        free.insert(id);
-                        block::put(&mut session.output, Kind::Pull, |out| out.push(partition));
-                    }
-                }
-            }
+            Kind::Behind => self.told_behind(session.conn, payload, now)?,
             Kind::Pull => {
                 let partition = Partition(*payload.first()?);
                 let owner = self.shard.map.owner(partition);
@@ -159,6 +157,8 @@ impl Worker {
             }
             // Behind the records that came before it, shard by shard.
             Kind::Acknowledge => self.broadcast(|| PeerMessage::Acknowledge { link: id }),
+            // It ends the connection (`peer_blocks`).
+            Kind::Refused => return None,
         }
         Some(())
     }

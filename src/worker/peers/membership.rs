@@ -17,7 +17,7 @@ impl Worker {
         if node == self.node.realm.origins.own().node {
             return Err(CommandError::Text("ERR this node cannot forget itself"));
         }
-        if self.is_connected(node) {
+        if self.peers.runs.is_connected(node) {
             return Err(CommandError::Owned(format!(
                 "ERR node {node} is connected: stop it, or remove the replicaof lines between it and this node, first"
             )));
@@ -54,7 +54,7 @@ impl Worker {
             if self.shard.stability.judge(said) {
                 self.peers.roster.remove(said.node);
                 // Whoever is connected here has not left, whatever is said elsewhere.
-                if said.forgotten && self.is_connected(said.node) {
+                if said.forgotten && self.peers.runs.is_connected(said.node) {
                     self.admit(said.node);
                 }
             }
@@ -95,9 +95,5 @@ impl Worker {
         for node in self.shard.stability.members() {
             self.peers.roster.add(node);
         }
-    }
-
-    fn is_connected(&self, node: Uuid) -> bool {
-        self.peers.connected.iter().any(|origin| origin.node == node)
     }
 }

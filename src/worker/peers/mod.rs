@@ -12,6 +12,7 @@ mod figures;
 mod hear;
 mod membership;
 mod quorum;
+mod runs;
 mod say;
 mod serve;
 mod turn;
@@ -28,14 +29,16 @@ use crate::base::time::Now;
 use crate::merge::origins::{OriginId, OriginIdx};
 use crate::merge::stamp::Hlc;
 use crate::merge::version::Versions;
+use crate::peer::SILENT_US;
 use crate::peer::mesh::{Counts, Entry, PeerId, PeerMessage, Taken};
 use crate::peer::offset::Offset;
 use crate::peer::roster::{Roster, Row};
+use crate::peer::runs::Runs;
 use crate::peer::turns::Turns;
 use crate::shard::feed::Feed;
 use crate::shard::merging::Merging;
 use crate::shard::standing::Standing;
-use turn::Phase;
+use turn::{Phase, Told};
 
 /// A reader may have this many bytes unsent before its shards stop; then they wait and the backlog moves on.
 pub(super) const FEED_UNSENT_MAX: usize = 1 << 20;
@@ -49,11 +52,11 @@ const PUBLISH_US: u64 = 100_000;
 /// How often a connection gives a sign of life, microseconds.
 const HEARTBEAT_US: u64 = 1_000_000;
 
-/// A link that has been silent for this long does not count as hearing its master directly, microseconds.
-const SILENT_US: u64 = 3_500_000;
-
 /// First and last wait before a master is dialed again, milliseconds.
 const BACKOFF_MS: (u64, u64) = (100, 3_000);
+
+/// So many attempts follow each other quickly.
+const QUICK_ATTEMPTS: u32 = 2;
 
 /// What a core knows of peers.
 pub(super) struct Peers {
@@ -64,8 +67,8 @@ pub(super) struct Peers {
     pub(super) roster: Roster,
     /// Masters that are heard directly, on any core.
     direct: Vec<OriginId>,
-    /// Nodes connected, on any core; one entry per connection.
-    connected: Vec<OriginId>,
+    /// Who is connected, on any core.
+    runs: Runs,
     /// Masters that have said who they are.
     identified: BTreeSet<(String, u16)>,
     /// What is linked, by core, and what was said of this one.
@@ -131,13 +134,21 @@ struct Conn {
     heard: Vec<Entry>,
     started: bool,
     phase: Phase,
+    /// So many shards have still to say what they have applied, before the link begins or asks for whole partitions.
+    asking: usize,
     healthy: bool,
     uncredited: Vec<(ShardId, usize)>,
     last_input_us: u64,
+    /// The last input of which the other cores have heard.
+    alive_said_us: u64,
     promise: Hlc,
     offset: Offset,
     bytes_in: u64,
-    /// The other end could not stream all we lacked.
+    /// Partitions of which the other end cannot stream what we lacked when it said so.
+    behind: BTreeMap<u8, Told>,
+    /// All else that it had is here.
+    has_passed: bool,
+    /// Some of them were asked for whole.
     fell_behind: bool,
 }
 
@@ -157,7 +168,7 @@ impl Peers {
             mergings: BTreeMap::new(),
             roster: Roster::new(own, shards),
             direct: Vec::new(),
-            connected: Vec::new(),
+            runs: Runs::default(),
             identified: BTreeSet::new(),
             linked: vec![Counts::default(); shards],
             linked_said: Counts::default(),
@@ -279,13 +290,16 @@ impl Worker {
     }
 
     fn check_health(&mut self, now: Now) {
-        let timeout_us = u64::from(self.config.repl_timeout.max(1)) * 1_000_000;
+        let timeout_us = self.timeout_us();
+        self.peers.runs.tend(now.mono_us, timeout_us);
         let mut changed = Vec::new();
         let mut dead = Vec::new();
         for (id, conn) in &mut self.peers.conns {
             let silent_us = now.mono_us.saturating_sub(conn.last_input_us);
             if silent_us > timeout_us {
-                dead.push(*id);
+                dead.push((*id, "it has been silent for repl-timeout"));
+            } else if self.peers.runs.must_go(conn.origin, now.mono_us) {
+                dead.push((*id, "another run of this node is linked"));
             }
             let healthy = silent_us <= SILENT_US;
             if conn.is_link && conn.phase.has_begun() && healthy != conn.healthy {
@@ -296,9 +310,10 @@ impl Worker {
         for (origin, healthy) in changed {
             self.broadcast(|| PeerMessage::Direct { origin, healthy });
         }
-        for conn in dead {
-            self.break_conn(conn, "it has been silent for repl-timeout", now);
+        for (conn, reason) in dead {
+            self.break_conn(conn, reason, now);
         }
+        self.say_who_lives();
         // A handshake that is not answered must not hold its master for ever.
         for at in 0..self.peers.targets.len() {
             if let State::Handshake(conn) = self.peers.targets[at].state
@@ -311,6 +326,15 @@ impl Worker {
 }
 
 impl Target {
+    /// Whether it may be linked soon.
+    fn is_coming(&self) -> bool {
+        match self.state {
+            State::Dialing(_) | State::Handshake(_) => true,
+            State::Waiting { .. } => self.attempts <= QUICK_ATTEMPTS,
+            State::Up(_) => false,
+        }
+    }
+
     fn new(host: String, port: u16) -> Self {
         Self {
             host,

@@ -1,5 +1,5 @@
 //! How many masters are linked and how many readers keep up, over all cores: what `replica-quorum`,
-//! `replica-serve-stale-data` and `min-replicas-to-write` ask.
+//! `replica-serve-stale-data` and `min-replicas-to-write` ask, and how many masters may be linked soon.
 
 use super::super::Worker;
 use super::*;
@@ -35,10 +35,12 @@ impl Worker {
         masters == 0 || self.linked().masters >= wanted
     }
 
-    fn linked(&self) -> Counts {
+    /// Over all cores.
+    pub(super) fn linked(&self) -> Counts {
         let add = |sum: Counts, each: &Counts| Counts {
             masters: sum.masters + each.masters,
             readers: sum.readers + each.readers,
+            coming: sum.coming + each.coming,
         };
         self.peers.linked.iter().fold(Counts::default(), add)
     }
@@ -51,6 +53,7 @@ impl Worker {
         let counts = Counts {
             masters: self.peers.targets.iter().filter(|target| matches!(target.state, State::Up(_))).count(),
             readers: self.peers.conns.values().filter(keeps_up).count(),
+            coming: self.peers.targets.iter().filter(|target| target.is_coming()).count(),
         };
         if counts != self.peers.linked_said {
             self.peers.linked_said = counts;

@@ -25,7 +25,7 @@ impl Worker {
     // Appends what a connection has not been told yet.
     pub(super) fn say(&mut self, conn: &mut Conn, out: &mut Vec<u8>, heartbeat: bool, now: Now) {
         self.say_dictionary(conn, out);
-        let mut direct: Vec<Uuid> = self.peers.connected.iter().map(|origin| origin.node).collect();
+        let mut direct: Vec<Uuid> = self.peers.runs.connected().map(|origin| origin.node).collect();
         direct.sort_unstable();
         direct.dedup();
         // Before the members: who was forgotten must not come back by hearsay.

@@ -1,14 +1,19 @@
 //! How a link begins: it waits for its turn (`peer::turns`), says what this node has by then, and has its turn until
-//! what its master had is here.
+//! what its master had is here. What the master cannot stream is asked for whole in a second turn, if it is still lacked.
 
 use super::super::Worker;
 use super::super::batch::Message;
+use super::HEARTBEAT_US;
 use crate::base::ids::{ConnId, ShardId};
 use crate::base::time::Now;
 use crate::merge::origins::OriginIdx;
 use crate::merge::stamp::Hlc;
 use crate::peer::mesh::{PeerId, PeerMessage, Turn};
 use crate::shard::block::{self, Kind};
+use std::collections::btree_map;
+
+/// So long it takes at most until a master has heard what has been applied here, microseconds.
+const SURE_US: u64 = 500_000;
 
 /// The core that deals the turns.
 const DEALER: ShardId = ShardId(0);
@@ -17,8 +22,6 @@ const DEALER: ShardId = ShardId(0);
 pub(super) enum Phase {
     /// Its turn has not come.
     Waiting,
-    /// It has; so many shards have still to say what they have applied.
-    Asking(usize),
     /// Its master was told to begin and says what it has.
     Begun(Vec<(OriginIdx, usize, Hlc)>),
     /// This of it is not here yet.
@@ -30,7 +33,7 @@ pub(super) enum Phase {
 impl Phase {
     /// Whether its master was told to begin.
     pub(super) fn has_begun(&self) -> bool {
-        !matches!(self, Phase::Waiting | Phase::Asking(_))
+        !matches!(self, Phase::Waiting)
     }
 }
 
@@ -42,20 +45,20 @@ impl Worker {
     }
 
     pub(super) fn say_turn(&mut self, turn: Turn) {
-        let to = if let Turn::Granted(link) = turn { link.home } else { DEALER };
+        let to = if let Turn::Granted(link) | Turn::Whole(link) = turn { link.home } else { DEALER };
         self.send(to, Message::Peer(Box::new(PeerMessage::Turn(turn))));
     }
 
     pub(super) fn turn(&mut self, turn: Turn, now: Now) {
         match turn {
             Turn::Wanted(link) => self.peers.turns.ask(link),
+            Turn::Behind(link) => self.peers.turns.fall_behind(link, now.mono_us),
+            Turn::Passed(link) => self.peers.turns.pass(link),
             Turn::Over(link) => self.peers.turns.end(link),
-            Turn::Granted(link) => {
+            Turn::Granted(link) | Turn::Whole(link) => {
                 let cores = self.cores();
-                if let Some(conn) = self.peers.conns.get_mut(&link.conn)
-                    && matches!(conn.phase, Phase::Waiting)
-                {
-                    conn.phase = Phase::Asking(cores);
+                if let Some(conn) = self.peers.conns.get_mut(&link.conn) {
+                    conn.asking = cores;
                     self.broadcast(|| PeerMessage::Acknowledge { link });
                 }
                 return;
@@ -65,18 +68,23 @@ impl Worker {
     }
 
     pub(super) fn deal_turns(&mut self, now: Now) {
-        for link in self.peers.turns.next(now.mono_us) {
-            self.say_turn(Turn::Granted(link));
+        let are_coming = self.linked().coming > 0;
+        for turn in self.peers.turns.next(now.mono_us, are_coming) {
+            self.say_turn(turn);
         }
     }
 
-    /// One more shard has said what it has applied, because this link asked.
+    /// One more shard has said what it has applied, because this link asked: what others have brought is known then.
     pub(super) fn shard_has_said(&mut self, id: ConnId, now: Now) {
         let Some(conn) = self.peers.conns.get_mut(&id) else { return };
-        let Phase::Asking(left) = &mut conn.phase else { return };
-        *left -= 1;
-        if *left == 0 {
-            self.begin_link(id, now);
+        if conn.asking == 0 {
+            return;
+        }
+        conn.asking -= 1;
+        match conn.phase {
+            _ if conn.asking > 0 => {}
+            Phase::Waiting => self.begin_link(id, now),
+            _ => self.pull(id),
         }
     }
 
@@ -110,17 +118,81 @@ impl Worker {
     /// Something has been applied here.
     pub(super) fn look_who_caught_up(&mut self) {
         let own = &self.peers.roster.own().versions;
-        let mut caught_up = Vec::new();
+        let mut turns = Vec::new();
         for (id, conn) in &mut self.peers.conns {
             let Phase::Behind(lacking) = &mut conn.phase else { continue };
             lacking.retain(|&(origin, partition, hlc)| own.get(origin, partition) < hlc);
+            let link = PeerId { home: self.id, conn: *id };
             if lacking.is_empty() {
                 conn.phase = Phase::CaughtUp;
-                caught_up.push(PeerId { home: self.id, conn: *id });
+                conn.behind.clear();
+                turns.push(Turn::Over(link));
+            } else if !conn.has_passed
+                && lacking.iter().all(|(_, partition, _)| conn.behind.contains_key(&(*partition as u8)))
+            {
+                conn.has_passed = true;
+                turns.push(Turn::Passed(link));
             }
         }
-        for link in caught_up {
+        turns.into_iter().for_each(|turn| self.say_turn(turn));
+    }
+
+    /// A master cannot stream what we lack of these partitions. It says so again every second while that is so.
+    pub(super) fn told_behind(&mut self, id: ConnId, partitions: &[u8], now: Now) -> Option<()> {
+        let conn = self.peers.conns.get_mut(&id)?;
+        for &partition in partitions {
+            let told = conn.behind.entry(partition).or_insert(Told { first_us: now.mono_us, last_us: now.mono_us });
+            told.again(now.mono_us);
+        }
+        self.say_turn(Turn::Behind(PeerId { home: self.id, conn: id }));
+        self.look_who_caught_up();
+        Some(())
+    }
+
+    // Nobody else is going to stream what a link's master cannot: it is asked for whole partitions.
+    fn pull(&mut self, id: ConnId) {
+        let link = PeerId { home: self.id, conn: id };
+        let (Some(conn), Some(session)) = (self.peers.conns.get_mut(&id), self.sessions.get_mut(id)) else { return };
+        let is_wanted = |partition: u8, told: &Told| match &conn.phase {
+            Phase::Behind(lacking) => lacking.iter().any(|(_, at, _)| *at == usize::from(partition)),
+            Phase::CaughtUp => told.is_sure(),
+            _ => true,
+        };
+        let is_caught_up = matches!(conn.phase, Phase::CaughtUp);
+        for (&partition, _) in conn.behind.iter().filter(|(partition, told)| is_wanted(**partition, told)) {
+            // One link at a time merges a partition.
+            if let btree_map::Entry::Vacant(free) = self.peers.pulling.entry(partition) {
+                free.insert(link);
+                conn.fell_behind = true;
+                block::put(&mut session.output, Kind::Pull, |out| out.push(partition));
+            }
+        }
+        conn.behind.retain(|_, told| is_caught_up && !told.is_sure());
+        self.dirty_if_output(id);
+        if is_caught_up {
             self.say_turn(Turn::Over(link));
         }
+    }
+}
+
+/// When a master has said that it cannot stream what we lack of a partition, on `Now::mono_us`.
+#[derive(Clone, Copy)]
+pub(super) struct Told {
+    first_us: u64,
+    last_us: u64,
+}
+
+impl Told {
+    // It says so every second. When it has been silent for longer, it was so no more meanwhile.
+    fn again(&mut self, mono_us: u64) {
+        if mono_us > self.last_us + SURE_US + HEARTBEAT_US {
+            self.first_us = mono_us;
+        }
+        self.last_us = mono_us;
+    }
+
+    /// It has said so again since it must have heard of what came over other links.
+    fn is_sure(self) -> bool {
+        self.last_us >= self.first_us + SURE_US
     }
 }
