@@ -2,7 +2,7 @@
 # tutti-server against the distribution's redis-server: the server alone on one core, the load on another, 50
 # connections, 64-byte values, the two servers taking turns. Prints a table and, as its last line, one line of JSON.
 #
-#   scripts/bench.sh                     everything, 5 runs each: about twelve minutes
+#   scripts/bench.sh                     everything, 5 runs each: about thirteen minutes
 #   scripts/bench.sh --quick             2 short runs each
 #   scripts/bench.sh --parts load        of load, latency, shards, memory
 #   scripts/bench.sh --commands get,set --pipelines 16 --runs 3
@@ -12,7 +12,7 @@
 # The load is benches/load.rs: redis-benchmark spends more on a request than the servers do, so its requests per second
 # are its own.
 #
-# CPU is user and system time of the server process per request (/proc/PID/stat); figures are medians; "ok" marks
+# CPU is user and system time of the server process per request (its CPU clock); figures are medians; "ok" marks
 # what meets its target, "--" what does not.
 set -euo pipefail
 here=$PWD

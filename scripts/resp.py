@@ -113,10 +113,10 @@ class Server:
         return Client(self.port, self.password, timeout, self.host)
 
     def cpu_seconds(self):
-        """User and system time of the process so far, its kernel workers included."""
-        with open(f"/proc/{self.pid}/stat") as stat:
-            fields = stat.read().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """User and system time of the process so far, its kernel workers included, to the nanosecond."""
+        # The process' CPU clock, numbered as clock_getcpuclockid does: the sum of which /proc/PID/stat shows two parts,
+        # each rounded down to 10 ms.
+        return time.clock_gettime(~self.pid << 3 | 2)
 
     def rss_bytes(self):
         with open(f"/proc/{self.pid}/status") as status:
