@@ -79,6 +79,14 @@ pub fn head(bytes: &[u8]) -> Option<Head> {
     })
 }
 
+/// Reads no further than the key of a whole record. `None`: malformed.
+#[inline]
+pub fn key(record: &[u8]) -> Option<(Db, &[u8])> {
+    let mut input = record.get(HEAD_BYTES..)?;
+    let db = Db(u16::try_from(take_varint(&mut input)?).ok()?);
+    Some((db, take_bytes(&mut input)?))
+}
+
 /// Reads the body of a whole record. `origin` turns the writer's origin indices into ours. `None`: malformed.
 pub fn body<'a>(record: &'a [u8], origin: &impl Fn(u16) -> Option<OriginIdx>) -> Option<Body<'a>> {
     let mut input = record.get(HEAD_BYTES..)?;
@@ -100,6 +108,7 @@ mod tests {
         assert_eq!((read.bytes, read.partition, read.origin, read.hlc), (bytes.len(), Partition(255), 7, stamp.hlc()));
         let read = body(&bytes, &|index| Some(OriginIdx(index))).expect("well formed");
         assert_eq!(read, Body { db: Db(3), key: b"key", op: Op::set(b"value") });
+        assert_eq!(key(&bytes), Some((Db(3), &b"key"[..])));
         assert_eq!(head(&bytes[..bytes.len() - 1]), None);
     }
 }

@@ -1,5 +1,6 @@
 //! Several cores of one node, and several nodes, in memory: everything a worker decides, without sockets or threads.
 
+mod comparing;
 mod configuring;
 mod conflicts;
 mod copies;

@@ -81,6 +81,7 @@ proptest! {
             if at >= 4 {
                 bytes[at] = to;
             }
+            assert_eq!(shard.fetch_records(&[&bytes[..], &bytes[..]].concat()), 2 * usize::from(record::head(&bytes).is_some()));
             let known = |index: u16| (index < ORIGINS).then_some(OriginIdx(index));
             _ = shard.merge(&bytes, &known, true, now);
             // What is due is seen to first.

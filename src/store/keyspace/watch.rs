@@ -16,8 +16,9 @@ const FIELDS_MAX: usize = 64;
 /// What a key in a watched partition counted for before a change.
 #[derive(Clone, Copy)]
 pub(super) struct Before {
-    writes: u64,
-    /// `None`: too much to look at.
+    /// By the digest of its slot.
+    slot: u64,
+    /// Its values; `None`: too much to look at.
     contents: Option<u64>,
 }
 
@@ -115,22 +116,25 @@ impl Keyspace {
     #[cold]
     fn look(&self, watches: &Watches, db: Db, key: &KeyRef<'_>) -> Option<Before> {
         let with_contents = watches.covers(key.slot)?;
-        let entry = self.find(db, key);
-        let scale = self.scale(db, key);
-        let contents = match entry {
+        // No other key changes between two looks: the slot's digest tells what this one counts for more, and the key
+        // need not be looked up for it.
+        let slot = self.digest(db, key.slot);
+        if !with_contents {
+            return Some(Before { slot, contents: Some(0) });
+        }
+        let contents = match self.find(db, key) {
             // Where nothing counts the bytes may be on their way out.
-            Some(entry) if with_contents && !scale.is_over(entry_deadline(entry)) => self.contents_of(db, entry),
+            Some(entry) if !self.scale(db, key).is_over(entry_deadline(entry)) => self.contents_of(db, entry),
             _ => Some(0),
         };
-        let writes = entry.map_or(0, |entry| scale.of_entry(&self.realm, entry));
-        Some(Before { writes, contents })
+        Some(Before { slot, contents })
     }
 
     #[cold]
     fn tell_watches(&mut self, db: Db, key: &KeyRef<'_>, before: Before, cause: Cause) {
         let Some(watches) = self.watches.as_deref() else { return };
         let Some(after) = self.look(watches, db, key) else { return };
-        let writes = after.writes.wrapping_sub(before.writes);
+        let writes = after.slot.wrapping_sub(before.slot);
         let contents = after.contents.zip(before.contents).map(|(after, before)| after.wrapping_sub(before));
         if (writes, contents) != (0, Some(0))
             && let Some(watches) = &mut self.watches

@@ -235,8 +235,12 @@ impl Worker {
             Kind::Records => {
                 let before = self.shard.stats;
                 let mut newest = None;
-                let mut rest = bytes;
+                let (mut rest, mut fetched) = (bytes, 0usize);
                 while !rest.is_empty() {
+                    if fetched == 0 {
+                        fetched = self.shard.fetch_records(rest);
+                    }
+                    fetched = fetched.saturating_sub(1);
                     let Some(head) = record::head(rest) else { return false };
                     let merging = match self.peers.mergings.is_empty() {
                         true => None,

@@ -1,8 +1,8 @@
-//! The end that is asked: it answers from what it holds, and remembers nothing but questions for sums until it has
-//! applied what the other end had.
+//! The end that is asked: it answers from what it holds, and remembers nothing but questions for sums, until it has
+//! applied what the other end had and has walked over its values.
 
 use super::super::super::Worker;
-use super::Purpose;
+use super::{Purpose, WALKS_MAX};
 use crate::base::ids::{Partition, Slot};
 use crate::base::time::Now;
 use crate::merge::origins::OriginIdx;
@@ -26,17 +26,16 @@ pub(super) struct Question {
     partition: Partition,
     asked: SumsAsked,
     after: Position,
-    /// Of our values, if they are walked over.
+    /// Of our values, once they are walked over. Not before writes have come that must be in the answer: what is
+    /// watched costs every write something.
     watch: Option<WatchId>,
-    is_walked: bool,
-    wrong: u64,
     until_us: u64,
 }
 
 impl Question {
-    /// Whether it waits for nothing but writes.
+    /// Whether it waits for writes.
     pub(super) fn is_waiting(&self) -> bool {
-        self.is_walked
+        self.watch.is_none()
     }
 }
 
@@ -57,37 +56,50 @@ impl Worker {
         asked.databases = asked.databases.min(self.shard.keys.databases() as u16);
         self.peers.verify.next_question += 1;
         let number = self.peers.verify.next_question;
-        let is_walked = asked.level != Level::Data;
-        let watch = (!is_walked).then(|| self.shard.watch(partition, asked.databases, asked.level, false));
-        if let Some(watch) = watch {
-            let walk = Walk::over_partition(partition, asked.mask, asked.databases, watch);
-            self.errand(walk, Purpose::AnswerSums { number });
-        }
         let until_us = now.mono_us + asked.wait_ms.min(WAIT_MS_MAX) * 1000;
-        let question = Question { number, peer, run, partition, asked, after, watch, is_walked, wrong: 0, until_us };
-        self.peers.verify.questions.push(question);
+        self.peers.verify.questions.push(Question {
+            number,
+            peer,
+            run,
+            partition,
+            asked,
+            after,
+            watch: None,
+            until_us,
+        });
         self.answer_questions(now);
     }
 
     /// The walk for a question is over.
-    pub(super) fn walked_for(&mut self, number: u64, walk: &Walk, now: Now) {
-        if let Some(question) = self.peers.verify.questions.iter_mut().find(|question| question.number == number) {
-            question.is_walked = true;
-            question.wrong = walk.wrong.len() as u64;
+    pub(super) fn walked_for(&mut self, number: u64, walk: &Walk) {
+        let questions = &mut self.peers.verify.questions;
+        if let Some(at) = questions.iter().position(|question| question.number == number) {
+            let question = questions.swap_remove(at);
+            self.answer_sums(&question, walk.wrong.len() as u64);
         }
-        self.answer_questions(now);
     }
 
-    /// Answers what can be answered.
+    /// Answers what can be answered, and begins to walk for what needs it.
     pub(super) fn answer_questions(&mut self, now: Now) {
         let mut questions = std::mem::take(&mut self.peers.verify.questions);
-        questions.retain(|question| {
-            let has_reached = question.is_walked && self.shard.has_reached(question.partition, &question.after);
-            let is_due = question.is_walked && (has_reached || now.mono_us >= question.until_us);
-            if is_due {
-                self.answer_sums(question, has_reached);
+        questions.retain_mut(|question| {
+            let has_reached = || self.shard.has_reached(question.partition, &question.after);
+            if !question.is_waiting() || !has_reached() && now.mono_us < question.until_us {
+                return true;
             }
-            !is_due
+            if question.asked.level != Level::Data {
+                self.answer_sums(question, 0);
+                return false;
+            }
+            if self.peers.verify.walks.len() == WALKS_MAX {
+                return false;
+            }
+            let SumsAsked { level, mask, databases, .. } = question.asked;
+            let watch = self.shard.watch(question.partition, databases, level, false);
+            let walk = Walk::over_partition(question.partition, mask, databases, watch);
+            self.errand(walk, Purpose::AnswerSums { number: question.number });
+            question.watch = Some(watch);
+            true
         });
         self.peers.verify.questions = questions;
     }
@@ -101,7 +113,7 @@ impl Worker {
         gone.iter().filter_map(|question| question.watch).for_each(|watch| self.shard.keys.end_watch(watch));
     }
 
-    fn answer_sums(&mut self, question: &Question, has_reached: bool) {
+    fn answer_sums(&mut self, question: &Question, wrong: u64) {
         let SumsAsked { ask, level, mask, databases, .. } = question.asked;
         let told = match question.watch {
             Some(watch) => self.shard.sums_now(watch),
@@ -112,7 +124,7 @@ impl Worker {
         }
         let Some(told) = told else { return };
         let mut position = self.shard.position_of(question.partition);
-        if has_reached {
+        if self.shard.has_reached(question.partition, &question.after) {
             // No deadline is left up to there, whether or not one has passed.
             position.passed_ms = position.passed_ms.max(question.after.passed_ms);
         }
@@ -120,7 +132,7 @@ impl Worker {
             Level::Total => vec![told.total()],
             _ => told.sums.iter().enumerate().filter(|(at, _)| mask & 1 << at != 0).map(|(_, sum)| *sum).collect(),
         };
-        let (at, unsure, wrong) = (self.place_said(&position), told.unsure, question.wrong);
+        let (at, unsure) = (self.place_said(&position), told.unsure);
         let told = SumsTold { ask, level, at, sums, unsure, wrong, databases };
         self.say_verify(question.peer, question.run, question.partition, Body::Sums(told));
     }

@@ -5,8 +5,10 @@
 //! and again until either a write explains it or none can (`peer::suspects`): then it is damage, and both ends join
 //! what they hold.
 //!
-//! What is asked of us is answered at once (kept sums, repairs) or by a walk in slices (`Walk`). All walks of a core
-//! share one budget of keys per second, so that clients are served between them however large the data is.
+//! What is asked of us is answered at once (kept sums, repairs) or by a walk in slices (`Walk`). A slice is done where
+//! a round of the core has served nobody: an idle core walks without a pause, one that has clients walks between their
+//! commands, each of which waits for one slice at most. Only a core that never has such a moment takes some from its
+//! clients, so that a comparison comes to an end there, too.
 //!
 //! Reading order: this file (what runs, its budget, messages), `run` (one comparison), `exam` (one slot), `answer`
 //! (the other end), `report`.
@@ -34,12 +36,14 @@ use answer::Question;
 use report::VerifyAsk;
 use run::Run;
 
-/// Keys a core walks over in a second while it has clients and links to serve: at some 100 ns each, nearly all of it
-/// waiting for memory, a fifth of its time while it lasts. One that has nothing else to do walks without a pause.
-const KEYS_PER_SECOND: u64 = 2_000_000;
+/// About so many keys are walked over in one slice: at some 100 ns each, nearly all of it waiting for memory.
+const KEYS_AT_ONCE: usize = 128;
 
-/// Keys walked over in one slice at most.
-const KEYS_AT_ONCE: i64 = 3072;
+/// Keys walked over in a second where there is somebody to serve in every round: some 3 % of a core's time.
+const KEYS_PER_SECOND: u64 = 300_000;
+
+/// Where every round serves somebody the next slice waits so long.
+const PAUSE_US: u64 = KEYS_AT_ONCE as u64 * 1_000_000 / KEYS_PER_SECOND;
 
 /// Walks that may wait; what is asked beyond them is not answered, and the asking end gives up.
 const WALKS_MAX: usize = 4096;
@@ -54,7 +58,7 @@ pub(in super::super) struct Verify {
     questions: Vec<Question>,
     next_question: u64,
     next_look_us: u64,
-    budget: Budget,
+    pace: Pace,
     next_number: u64,
     background: Background,
 }
@@ -72,11 +76,10 @@ enum Purpose {
     Exam { run: RunId, exam: u64 },
 }
 
-/// Keys that may be walked over now.
+/// When the next slice may be done.
 #[derive(Default)]
-struct Budget {
-    keys: i64,
-    filled_us: u64,
+struct Pace {
+    last_us: u64,
     /// Commands and merged writes when that was last asked.
     served: u64,
 }
@@ -89,29 +92,19 @@ struct Background {
     link: usize,
 }
 
-impl Budget {
-    fn fill(&mut self, now: Now) {
-        let passed_us = now.mono_us.saturating_sub(self.filled_us).min(1_000_000);
-        let earned = (passed_us * KEYS_PER_SECOND / 1_000_000) as i64;
-        if earned > 0 {
-            self.keys = (self.keys + earned).min(KEYS_AT_ONCE);
-            self.filled_us = now.mono_us;
-        }
-    }
-
-    // Where nobody was served since the last slice nobody waits. True: so it is.
-    fn fill_if_idle(&mut self, served: u64) -> bool {
+impl Pace {
+    // To be asked once a round; `served`: commands and merged writes so far.
+    fn may_walk(&mut self, served: u64, now: Now) -> bool {
         let is_idle = std::mem::replace(&mut self.served, served) == served;
-        if is_idle {
-            self.keys = KEYS_AT_ONCE;
+        let may_walk = is_idle || now.mono_us >= self.ready_us();
+        if may_walk {
+            self.last_us = now.mono_us;
         }
-        is_idle
+        may_walk
     }
 
-    // When a slice is worth its while again.
     fn ready_us(&self) -> u64 {
-        let missing = (KEYS_AT_ONCE / 2 - self.keys).max(0) as u64;
-        self.filled_us + missing * 1_000_000 / KEYS_PER_SECOND
+        self.last_us + PAUSE_US
     }
 }
 
@@ -177,29 +170,27 @@ impl Worker {
     /// When comparisons next want a tick, on `Now::mono_us`.
     pub(in super::super) fn verify_wake_at_us(&self) -> u64 {
         let verify = &self.peers.verify;
-        let walks_us = if verify.walks.is_empty() { u64::MAX } else { verify.budget.ready_us() };
+        let walks_us = if verify.walks.is_empty() { u64::MAX } else { verify.pace.ready_us() };
         let looks_us = if verify.questions.iter().any(Question::is_waiting) { verify.next_look_us } else { u64::MAX };
         verify.runs.iter().map(Run::wake_at_us).fold(walks_us.min(looks_us), u64::min)
     }
 
-    /// One slice of the walks. True: there is more that may be done at once.
+    /// One slice of the walks, if it may be. True: there is more, and the next round may find a moment for it.
     pub(in super::super) fn verify_slice(&mut self, now: Now) -> bool {
         self.look_at_waiting(now);
         if self.peers.verify.walks.is_empty() {
             return false;
         }
         let merged = self.shard.stats.merged_won + self.shard.stats.merged_lost;
-        let is_idle = self.peers.verify.budget.fill_if_idle(self.stats.commands + self.stats.batches + merged);
-        self.peers.verify.budget.fill(now);
-        if now.mono_us < self.peers.verify.budget.ready_us() {
-            return false;
+        let served = self.stats.commands + self.stats.batches + merged;
+        if !self.peers.verify.pace.may_walk(served, now) {
+            return true;
         }
-        while self.peers.verify.budget.keys > 0
+        let mut looked = 0;
+        while looked < KEYS_AT_ONCE
             && let Some(mut errand) = self.peers.verify.walks.pop_front()
         {
-            let budget = self.peers.verify.budget.keys as usize;
-            let looked = errand.walk.step(&mut self.shard, budget);
-            self.peers.verify.budget.keys -= looked as i64;
+            looked += errand.walk.step(&mut self.shard, KEYS_AT_ONCE - looked).max(1);
             if errand.walk.is_over() {
                 self.walked(errand, now);
             } else {
@@ -207,7 +198,7 @@ impl Worker {
             }
         }
         self.drain_inbox(now);
-        is_idle && !self.peers.verify.walks.is_empty()
+        !self.peers.verify.walks.is_empty()
     }
 
     // Writes that comparisons wait for may have come.
@@ -235,7 +226,7 @@ impl Worker {
             );
         }
         match purpose {
-            Purpose::AnswerSums { number } => self.walked_for(number, &walk, now),
+            Purpose::AnswerSums { number } => self.walked_for(number, &walk),
             Purpose::AnswerKeys { peer, run, slot, from } => self.answer_keys(peer, run, slot, from, walk),
             Purpose::Own { run, ask } => self.with_run(run, now, |worker, run| worker.counted(run, ask, &walk)),
             Purpose::Exam { run, exam } => self.with_run(run, now, |worker, run| {
@@ -365,5 +356,31 @@ impl Worker {
         let id = self.next_verify();
         let run = Run::new(id, &[peer], Level::Total, vec![partition], databases, None, now);
         self.peers.verify.runs.push(run);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn walks_at(pace: &mut Pace, rounds: impl Iterator<Item = (u64, u64)>) -> Vec<u64> {
+        let at = |mono_us| Now { wall_ms: 0, mono_us };
+        rounds.filter(|&(served, mono_us)| pace.may_walk(served, at(mono_us))).map(|(_, mono_us)| mono_us).collect()
+    }
+
+    #[test]
+    fn a_core_walks_in_every_round_that_serves_nobody() {
+        let mut pace = Pace::default();
+        assert_eq!(walks_at(&mut pace, (1..5).map(|n| (0, n))), [1, 2, 3, 4]);
+        // Somebody came in every other round.
+        assert_eq!(walks_at(&mut pace, (10..16).map(|n| (n / 2, n))), [11, 13, 15]);
+    }
+
+    #[test]
+    fn a_core_that_serves_in_every_round_walks_slowly_and_comes_to_an_end() {
+        let mut pace = Pace::default();
+        let walks = walks_at(&mut pace, (0..1_000_000).map(|n| (n + 1, n))).len() as u64;
+        let keys = walks * KEYS_AT_ONCE as u64;
+        assert!((KEYS_PER_SECOND * 9 / 10..KEYS_PER_SECOND * 11 / 10).contains(&keys), "{keys} keys in a second");
     }
 }

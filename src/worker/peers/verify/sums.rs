@@ -14,10 +14,15 @@ use crate::base::time::Now;
 use crate::peer::mesh::PeerId;
 use crate::peer::verify::{Body, SumsAsked, SumsTold};
 use crate::shard::compare::{Applied, Level, Position, Told, Walk, Weights};
-use crate::store::watches::WatchId;
+use crate::store::watches::{CHANGES_MAX, WatchId};
 
-/// Partitions asked for together: all there are, so that an end that lags is waited for once.
-const TOGETHER: usize = 256;
+/// Partitions whose values are read are begun with one after the other, as fast as this end reads them: so many wait
+/// to be read. The answers to those before them are waited for meanwhile, so that an end that lags costs its lag once;
+/// and each is watched for not much longer than that, since what is watched costs every write something.
+const AHEAD: usize = 2;
+
+/// While so many writes are noted no more partitions are begun with: the other end is slower than this one.
+const NOTED_MAX: usize = CHANGES_MAX / 4;
 
 /// Slots that differ are asked for so often before their keys are.
 const ATTEMPTS_MAX: u32 = 5;
@@ -100,12 +105,14 @@ impl Worker {
     /// Begins with partitions as far as there is room. True: some have begun.
     pub(super) fn begin_partitions(&mut self, run: &mut Run, now: Now) -> bool {
         let mut has_begun = false;
-        while run.active.len() < TOGETHER {
+        loop {
             let ready = run.again.iter().position(|again| again.at_us <= now.mono_us);
             if let Some(again) = ready.map(|at| run.again.swap_remove(at)) {
                 let Again { side, partition, level, mask, attempt, .. } = again;
                 self.begin_partition(run, &[side], partition, level, mask, attempt, now);
-            } else if let Some(partition) = run.todo.pop_front() {
+            } else if self.has_room(run)
+                && let Some(partition) = run.todo.pop_front()
+            {
                 let sides: Vec<usize> =
                     (0..run.sides.len()).filter(|&side| run.sides[side].report.problem.is_none()).collect();
                 self.begin_partition(run, &sides, partition, run.level, u64::MAX, 0, now);
@@ -115,6 +122,12 @@ impl Worker {
             has_begun = true;
         }
         has_begun
+    }
+
+    // All at once where nothing has to be read.
+    fn has_room(&self, run: &Run) -> bool {
+        let unread = || run.active.values().filter(|active| !active.is_walked).count();
+        run.level != Level::Data || run.active.is_empty() || unread() < AHEAD && self.shard.keys.noted() < NOTED_MAX
     }
 
     #[allow(clippy::too_many_arguments, reason = "what is asked")]
