@@ -137,11 +137,6 @@ impl Watches {
         }
     }
 
-    /// Writes noted by all of them.
-    pub fn noted(&self) -> usize {
-        self.noted
-    }
-
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.count == 0

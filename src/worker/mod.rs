@@ -554,7 +554,7 @@ impl Core for Worker {
         if self.loading.is_some() {
             return self.load_slice(now);
         }
-        let busy = self.shard.background(now, &mut self.work) | self.verify_slice(now);
+        let busy = self.shard.background(now, &mut self.work) | self.whole_slice(now) | self.verify_slice(now);
         self.save_slice(now) | busy | self.feeds_are_skimming()
     }
 

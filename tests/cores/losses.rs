@@ -195,3 +195,27 @@ fn counts_that_were_reset_while_a_forgotten_node_was_away_may_count_again_if_it_
     assert_eq!(nodes.on_all("EXISTS idle"), "0", "what it did not touch stays deleted");
     assert_eq!(nodes.on_all("GET counter"), "11", "1 if it had not been forgotten");
 }
+
+// What comes of a partition before the link breaks may be of a run that is over, and known to nobody else.
+#[test]
+fn a_partition_that_comes_whole_is_here_whole_or_not_at_all() {
+    let keys: Vec<String> = (0..150).map(|n| format!("{{k}}{n}")).collect();
+    let exists = format!("EXISTS {}", keys.join(" "));
+    let mut seen = [0; 2];
+    for later_ms in (0..200).step_by(8) {
+        let mut nodes = Nodes::new(later_ms, &[2, 2]);
+        nodes.cut(1);
+        for key in &keys {
+            nodes.on(0, &format!("SETRANGE {key} 2000 v"));
+        }
+        nodes.outlast_the_backlogs();
+        nodes.world.nodes[1].is_cut_off = false;
+        nodes.pass_ms(200 + later_ms);
+        nodes.world.stop(0);
+        nodes.pass_ms(100);
+        let count: usize = nodes.on(1, &exists).parse().expect("a number");
+        assert!([0, keys.len()].contains(&count), "{count} after {later_ms} ms");
+        seen[usize::from(count > 0)] += 1;
+    }
+    assert!(seen[0] > 0 && seen[1] > 0, "{seen:?}");
+}

@@ -104,7 +104,7 @@ impl Worker {
             PeerMessage::VerifyBytes { peer, bytes } => self.send_verify(peer, &bytes),
             PeerMessage::LinkGone { link } => {
                 self.comparable_left(link);
-                self.peers.mergings.retain(|(of, _), _| *of != link);
+                self.drop_wholes(link);
             }
             PeerMessage::Turn(turn) => self.turn(turn, now),
             PeerMessage::Broken { link } => {

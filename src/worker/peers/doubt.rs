@@ -24,7 +24,7 @@ impl Worker {
         }
         let doubtful: Vec<Partition> = self.shard.doubtful().collect();
         self.peers.doubts.retain(|&at, _| doubtful.contains(&Partition(at)));
-        let under_way = |at: u8| self.peers.mergings.keys().any(|(_, of)| *of == at);
+        let under_way = |at: u8| self.peers.wholes.keys().any(|(_, of)| *of == at);
         let asked: Vec<(u8, PeerId)> =
             self.peers.doubts.iter().map(|(&at, &link)| (at, link)).filter(|&(at, _)| !under_way(at)).collect();
         for (at, link) in asked {

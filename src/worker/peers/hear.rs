@@ -13,6 +13,7 @@ use crate::peer::mesh::{Entry, From, PeerId, PeerMessage, Report};
 use crate::peer::offset::Change;
 use crate::resp::value::try_decode;
 use crate::shard::block::{self, Front, Kind};
+use crate::shard::merging::Merging;
 use crate::shard::standing::{self, Standing};
 use crate::shard::{Merged, record};
 use std::sync::Arc;
@@ -229,80 +230,58 @@ impl Worker {
 
     // Applies what a link brought for this shard. False: unreadable.
     pub(super) fn take_from_link(&mut self, from: &From, kind: Kind, bytes: &[u8], now: Now) -> bool {
-        let link = from.link;
-        let origin = |index: u16| from.dictionary.get(usize::from(index)).copied();
         match kind {
+            Kind::Records if self.peers.wholes.is_empty() => self.join_records(from, bytes, None, now),
             Kind::Records => {
-                let before = self.shard.stats;
-                let mut newest = None;
-                let (mut rest, mut fetched) = (bytes, 0usize);
-                while !rest.is_empty() {
-                    if fetched == 0 {
-                        fetched = self.shard.fetch_records(rest);
-                    }
-                    fetched = fetched.saturating_sub(1);
-                    let Some(head) = record::head(rest) else { return false };
-                    let merging = match self.peers.mergings.is_empty() {
-                        true => None,
-                        false => self.peers.mergings.get_mut(&(link, head.partition.0)),
-                    };
-                    match self.shard.merge(&rest[..head.bytes], &origin, merging.is_none(), now) {
-                        Merged::Malformed => return false,
-                        Merged::Applied => {
-                            let writer = origin(head.origin);
-                            if let (Some(merging), Some(writer)) = (merging, writer) {
-                                merging.streamed(writer, head.hlc);
-                            }
-                            // What others wrote may have waited for a way here: it says nothing of this link.
-                            if writer == Some(from.master) {
-                                newest = Some(head.hlc);
-                            }
-                        }
-                        Merged::Duplicate => {}
-                    }
-                    rest = &rest[head.bytes..];
-                }
-                self.note_taken(from.master, before, newest, now);
-                if self.shard.has_doubts() {
-                    self.note_doubts(link);
-                }
-                true
+                self.without_kept(from.link, bytes).is_some_and(|others| self.join_records(from, &others, None, now))
             }
-            Kind::FullBegin => match self.shard.begin_merging(bytes, &origin) {
-                Some(merging) => {
-                    self.peers.mergings.insert((link, merging.partition.0), merging);
-                    true
-                }
-                None => false,
-            },
-            Kind::FullKeys => {
-                let Some(merging) = bytes.first().and_then(|&at| self.peers.mergings.get_mut(&(link, at))) else {
-                    return false;
-                };
-                self.shard.merge_keys(merging, &bytes[1..], &origin)
+            Kind::FullBegin | Kind::FullKeys | Kind::FullSlot | Kind::FullEnd => {
+                self.take_whole(from, kind, bytes, now)
             }
-            Kind::FullSlot => {
-                let Ok(slot) = bytes.try_into().map(u16::from_le_bytes) else { return false };
-                let partition = Slot(slot).partition();
-                let Some(merging) = self.peers.mergings.get_mut(&(link, partition.0)) else { return false };
-                self.shard.merge_slot(merging, Slot(slot));
-                true
-            }
-            Kind::FullEnd => {
-                let Some(merging) = bytes.first().and_then(|&at| self.peers.mergings.remove(&(link, at))) else {
-                    return false;
-                };
-                self.shard.end_merging(&merging, now);
-                for served in &mut self.peers.feeds {
-                    served.feed.recheck();
-                }
-                let partition = merging.partition;
-                self.send(link.home, Message::Peer(Box::new(PeerMessage::Merged { link, partition })));
-                true
-            }
-            Kind::Verify => self.take_verify(link, &from.dictionary, bytes, now),
+            Kind::Verify => self.take_verify(from.link, &from.dictionary, bytes, now),
             _ => false,
         }
+    }
+
+    // Joins records, beside a partition that is `merging` or by themselves. False: unreadable.
+    pub(super) fn join_records(
+        &mut self,
+        from: &From,
+        records: &[u8],
+        mut merging: Option<&mut Merging>,
+        now: Now,
+    ) -> bool {
+        let origin = |index: u16| from.dictionary.get(usize::from(index)).copied();
+        let before = self.shard.stats;
+        let mut newest = None;
+        let (mut rest, mut fetched) = (records, 0usize);
+        while !rest.is_empty() {
+            if fetched == 0 {
+                fetched = self.shard.fetch_records(rest);
+            }
+            fetched = fetched.saturating_sub(1);
+            let Some(head) = record::head(rest) else { return false };
+            match self.shard.merge(&rest[..head.bytes], &origin, merging.is_none(), now) {
+                Merged::Malformed => return false,
+                Merged::Applied => {
+                    let writer = origin(head.origin);
+                    if let (Some(merging), Some(writer)) = (merging.as_deref_mut(), writer) {
+                        merging.streamed(writer, head.hlc);
+                    }
+                    // What others wrote may have waited for a way here: it says nothing of this link.
+                    if writer == Some(from.master) {
+                        newest = Some(head.hlc);
+                    }
+                }
+                Merged::Duplicate => {}
+            }
+            rest = &rest[head.bytes..];
+        }
+        self.note_taken(from.master, before, newest, now);
+        if self.shard.has_doubts() {
+            self.note_doubts(from.link);
+        }
+        true
     }
 
     // A row of versions arrived.

@@ -17,6 +17,7 @@ mod say;
 mod serve;
 mod turn;
 pub(super) mod verify;
+mod whole;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -36,9 +37,9 @@ use crate::peer::roster::{Roster, Row};
 use crate::peer::runs::Runs;
 use crate::peer::turns::Turns;
 use crate::shard::feed::Feed;
-use crate::shard::merging::Merging;
 use crate::shard::standing::Standing;
 use turn::{Phase, Told};
+use whole::Whole;
 
 /// A reader may have this many bytes unsent before its shards stop; then they wait and the backlog moves on.
 pub(super) const FEED_UNSENT_MAX: usize = 1 << 20;
@@ -63,7 +64,8 @@ pub(super) struct Peers {
     targets: Vec<Target>,
     conns: BTreeMap<ConnId, Conn>,
     feeds: Vec<ShardFeed>,
-    mergings: BTreeMap<(PeerId, u8), Merging>,
+    /// Partitions that come whole, by link.
+    wholes: BTreeMap<(PeerId, u8), Whole>,
     pub(super) roster: Roster,
     /// Masters that are heard directly, on any core.
     direct: Vec<OriginId>,
@@ -165,7 +167,7 @@ impl Peers {
             targets: Vec::new(),
             conns: BTreeMap::new(),
             feeds: Vec::new(),
-            mergings: BTreeMap::new(),
+            wholes: BTreeMap::new(),
             roster: Roster::new(own, shards),
             direct: Vec::new(),
             runs: Runs::default(),
