@@ -287,19 +287,6 @@ impl World {
         all
     }
 
-    /// What full merges that were cut off may have brought a node besides.
-    pub fn ahead(&mut self, at: usize) -> BTreeMap<Stream, u64> {
-        let mut all = BTreeMap::new();
-        let Some(process) = &self.nodes[at].process else { return all };
-        for core in &process.cores {
-            for (origin, partition, hlc) in core.worker.shard.all_ahead() {
-                let number = self.ledger.number(process.shared.realm.origins.id(origin));
-                all.insert((number, partition as u8), hlc.0);
-            }
-        }
-        all
-    }
-
     // What the snapshot in a directory holds.
     pub fn stored_versions(&mut self, at: usize) -> BTreeMap<Stream, u64> {
         let mut all = BTreeMap::new();
