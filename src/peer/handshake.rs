@@ -3,6 +3,7 @@
 use crate::base::ids::Uuid;
 use crate::base::text::parse_u64;
 use crate::merge::origins::OriginId;
+use crate::peer::runs::Refusal;
 use crate::resp::value::Value;
 use crate::resp::write::{Reply, encode_command};
 
@@ -19,12 +20,14 @@ pub const FEATURES: u64 = VERIFY;
 pub const COMMAND: &str = "tutti.link";
 
 /// Why a run of a node cannot be linked with while another one is.
-pub fn is_copied(node: Uuid) -> String {
-    format!(
-        "another run of this node is linked: one of the two runs on a copy of the other's data directory, unless it was \
-         started again a few seconds ago: {}",
-        mend(node)
-    )
+pub fn is_copied(node: Uuid, refusal: Refusal) -> String {
+    let why = match refusal {
+        Refusal::MayBeNext => {
+            "it was started again a moment ago, or one of the two runs on a copy of the other's data directory"
+        }
+        Refusal::IsCopy => "that one is alive, so this one runs on a copy of its data directory",
+    };
+    format!("another run of this node is linked; {why}: {}", mend(node))
 }
 
 fn mend(node: Uuid) -> String {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::base::ids::{ConnId, Partition, ShardId, Uuid};
 use crate::merge::origins::{OriginId, OriginIdx};
 use crate::merge::stamp::Hlc;
+use crate::peer::runs::Life;
 use crate::shard::block::Kind;
 use crate::shard::standing::Standing;
 
@@ -85,8 +86,8 @@ pub enum PeerMessage {
         /// Came or went.
         came: bool,
     },
-    /// A core to all cores: who was heard of there of late, and when on `Now::mono_us`.
-    Alive(Arc<[(OriginId, u64)]>),
+    /// A core to all cores: who was heard of there of late.
+    Alive(Arc<[Life]>),
     /// A core to all cores: this run was refused, because another one of its node is linked.
     Refused(OriginId),
     /// A core to all cores: what is linked there now.

@@ -6,9 +6,9 @@
 //! connections, so its next run is let in at once; that of a machine which went down with them open, once they have
 //! been silent for so long.
 //!
-//! A newcomer that was refused, and beside which the other run has gone on living for longer than anything may be on its
-//! way, is a *copy*. It is not let in by a gap in the other's connections either, until that has not been heard of for
-//! `repl-timeout`: who comes first when a cut heals would be chance.
+//! A newcomer that was refused, and after which the other run has answered a heartbeat that was sent later, is a *copy*
+//! (what merely arrives later may have been on its way for long). It is not let in by a gap in the other's connections
+//! either, until that has not been heard of for `repl-timeout`: who comes first when a cut heals would be chance.
 
 use super::{RIVAL_US, SILENT_US};
 use crate::base::ids::Uuid;
@@ -26,6 +26,27 @@ struct Known {
     run: OriginId,
     conns: usize,
     heard_us: u64,
+    lived_us: u64,
+}
+
+/// A sign of life, times on `Now::mono_us`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Life {
+    /// Whose.
+    pub run: OriginId,
+    /// When something arrived from it last.
+    pub heard_us: u64,
+    /// It has answered a heartbeat of this time; 0: none yet.
+    pub lived_us: u64,
+}
+
+/// What a run is that must be refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refusal {
+    /// Perhaps the next one of its node.
+    MayBeNext,
+    /// One beside its node.
+    IsCopy,
 }
 
 /// One that was refused.
@@ -43,7 +64,7 @@ impl Runs {
                 known.conns += 1;
                 known.heard_us = known.heard_us.max(mono_us);
             }
-            None => self.known.push(Known { run, conns: 1, heard_us: mono_us }),
+            None => self.known.push(Known { run, conns: 1, heard_us: mono_us, lived_us: 0 }),
         }
     }
 
@@ -54,10 +75,11 @@ impl Runs {
         }
     }
 
-    /// Something arrived over one.
-    pub fn heard(&mut self, run: OriginId, mono_us: u64) {
-        if let Some(known) = self.known.iter_mut().find(|known| known.run == run) {
-            known.heard_us = known.heard_us.max(mono_us);
+    /// One has given a sign of life.
+    pub fn heard(&mut self, life: &Life) {
+        if let Some(known) = self.known.iter_mut().find(|known| known.run == life.run) {
+            known.heard_us = known.heard_us.max(life.heard_us);
+            known.lived_us = known.lived_us.max(life.lived_us);
         }
     }
 
@@ -73,16 +95,19 @@ impl Runs {
 
     /// Whether a run that would like to connect must be refused, because another run of its node is here. `timeout_us`:
     /// `repl-timeout`.
-    pub fn refuses(&self, run: OriginId, mono_us: u64, timeout_us: u64) -> bool {
+    pub fn refuses(&self, run: OriginId, mono_us: u64, timeout_us: u64) -> Option<Refusal> {
         if self.connected().any(|known| known == run) {
-            return false;
+            return None;
         }
         let rival = self.rivals.iter().find(|rival| rival.run == run);
-        self.others(run).any(|known| {
+        let refusal = |known: &Known| {
             let silent_us = mono_us.saturating_sub(known.heard_us);
-            let is_copy = rival.is_some_and(|rival| known.heard_us >= rival.first_us + SILENT_US);
-            silent_us <= SILENT_US && known.conns > 0 || is_copy && silent_us <= timeout_us
-        })
+            if rival.is_some_and(|rival| known.lived_us > rival.first_us) && silent_us <= timeout_us {
+                return Some(Refusal::IsCopy);
+            }
+            (silent_us <= SILENT_US && known.conns > 0).then_some(Refusal::MayBeNext)
+        };
+        self.others(run).find_map(refusal)
     }
 
     /// One was refused; whether that is news.
@@ -135,40 +160,44 @@ mod tests {
         OriginId { node: Uuid([1; 16]), incarnation }
     }
 
-    /// A run that is connected and was heard of every second until `until_us`.
-    fn alive(runs: &mut Runs, until_us: u64) {
-        (0..=until_us / SECOND_US).for_each(|at| runs.heard(run(1), at * SECOND_US));
+    fn life(incarnation: u64, heard_us: u64, lived_us: u64) -> Life {
+        Life { run: run(incarnation), heard_us, lived_us }
     }
 
     #[test]
     fn a_node_that_starts_again_is_let_in_when_the_run_before_is_gone_or_has_been_silent() {
         let mut runs = Runs::default();
         runs.came(run(1), 0);
-        assert!(!runs.refuses(OriginId { node: Uuid([2; 16]), incarnation: 9 }, 1, TIMEOUT_US));
-        assert!(!runs.refuses(run(1), 1, TIMEOUT_US), "a second connection of the same run");
-        assert!(runs.refuses(run(2), 1, TIMEOUT_US) && runs.refused(run(2), 1) && !runs.refused(run(2), 2));
-        assert!(runs.refuses(run(2), SILENT_US, TIMEOUT_US));
-        assert!(!runs.refuses(run(2), SILENT_US + 1, TIMEOUT_US), "its connection is open, but says nothing");
+        assert_eq!(runs.refuses(OriginId { node: Uuid([2; 16]), incarnation: 9 }, 1, TIMEOUT_US), None);
+        assert_eq!(runs.refuses(run(1), 1, TIMEOUT_US), None, "a second connection of the same run");
+        assert_eq!(runs.refuses(run(2), 1, TIMEOUT_US), Some(Refusal::MayBeNext));
+        assert!(runs.refused(run(2), 1) && !runs.refused(run(2), 2));
+        // What was on its way when it ended.
+        runs.heard(&life(1, 20 * SECOND_US, 0));
+        assert_eq!(runs.refuses(run(2), 20 * SECOND_US + SILENT_US, TIMEOUT_US), Some(Refusal::MayBeNext));
+        assert_eq!(runs.refuses(run(2), 20 * SECOND_US + SILENT_US + 1, TIMEOUT_US), None, "it says nothing any more");
         runs.left(run(1));
-        assert!(!runs.refuses(run(2), 2, TIMEOUT_US));
+        assert_eq!(runs.refuses(run(2), 20 * SECOND_US + 1, TIMEOUT_US), None);
     }
 
     #[test]
     fn a_copy_is_refused_in_gaps_of_the_connections_too_until_the_timeout() {
         let mut runs = Runs::default();
         runs.came(run(1), 0);
-        assert!(runs.refuses(run(2), 1, TIMEOUT_US) && runs.refused(run(2), 1));
-        alive(&mut runs, 10 * SECOND_US);
+        runs.refused(run(2), 1);
+        runs.heard(&life(1, 10 * SECOND_US, 9 * SECOND_US));
+        assert_eq!(runs.refuses(run(2), 10 * SECOND_US, TIMEOUT_US), Some(Refusal::IsCopy));
         assert!(runs.is_shut_out(run(2)) && !runs.is_shut_out(run(1)));
         runs.left(run(1));
         runs.tend(11 * SECOND_US, TIMEOUT_US);
-        assert!(runs.refuses(run(2), 11 * SECOND_US, TIMEOUT_US) && !runs.is_shut_out(run(2)));
-        assert!(!runs.refuses(run(1), 11 * SECOND_US, TIMEOUT_US), "it comes back to its place");
-        assert!(!runs.refuses(run(3), 11 * SECOND_US, TIMEOUT_US), "a start that was never refused");
-        assert!(!runs.refuses(run(2), 10 * SECOND_US + TIMEOUT_US + 1, TIMEOUT_US));
+        assert!(!runs.is_shut_out(run(2)));
+        assert_eq!(runs.refuses(run(2), 11 * SECOND_US, TIMEOUT_US), Some(Refusal::IsCopy));
+        assert_eq!(runs.refuses(run(1), 11 * SECOND_US, TIMEOUT_US), None, "it comes back to its place");
+        assert_eq!(runs.refuses(run(3), 11 * SECOND_US, TIMEOUT_US), None, "a start that was never refused");
+        assert_eq!(runs.refuses(run(2), 10 * SECOND_US + TIMEOUT_US + 1, TIMEOUT_US), None);
         // The other way about: the copy holds the place now.
         runs.came(run(2), 80 * SECOND_US);
-        assert!(runs.refuses(run(1), 81 * SECOND_US, TIMEOUT_US));
+        assert_eq!(runs.refuses(run(1), 81 * SECOND_US, TIMEOUT_US), Some(Refusal::MayBeNext));
     }
 
     #[test]
@@ -177,7 +206,7 @@ mod tests {
         runs.came(run(1), 0);
         runs.came(run(2), SECOND_US);
         assert!(runs.must_go(run(1), SECOND_US) && !runs.must_go(run(2), SECOND_US), "both came at once");
-        runs.heard(run(1), 9 * SECOND_US);
+        runs.heard(&life(1, 9 * SECOND_US, 0));
         assert!(runs.must_go(run(2), 9 * SECOND_US) && !runs.must_go(run(1), 9 * SECOND_US), "the later one is silent");
         runs.left(run(2));
         assert!(!runs.must_go(run(1), 9 * SECOND_US));

@@ -38,7 +38,7 @@ pub enum Kind {
     FullSlot = 10,
     /// It is complete.
     FullEnd = 11,
-    /// A sign of life: what the sender's clock says.
+    /// A sign of life: what the sender's clock says, a number to be said back, and the last such number it has heard.
     Heartbeat = 12,
     /// The members the sender knows.
     Members = 13,

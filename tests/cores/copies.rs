@@ -105,7 +105,7 @@ fn a_copy_of_a_directory_is_refused_by_all_while_its_node_is_linked() {
         let mut mesh = Mesh::new(seed, 60);
         let copy = mesh.copy();
         mesh.on(copy, "SET stray v");
-        mesh.refused(copy, "another run of this node is linked: one of the two runs on a copy");
+        mesh.refused(copy, "another run of this node is linked; that one is alive, so this one runs on a copy");
         mesh.undisturbed(copy, 8);
         assert_eq!((0..3).map(|node| mesh.info(node, "mm_members")).collect::<Vec<_>>(), ["3", "3", "3"]);
         // What the original acknowledges still counts, and what it is told of deletes.
@@ -118,7 +118,7 @@ fn a_copy_of_a_directory_is_refused_by_all_while_its_node_is_linked() {
         mesh.world.eventually("the reason is told", |world| {
             world
                 .text(client, "INFO replication")
-                .contains("master_2_link_down_reason:another run of this node is linked")
+                .contains("master_2_link_down_reason:another run of this node is linked; that one is alive")
         });
         mesh.world.pass_ms(3000);
         assert_eq!(mesh.info(0, "connected_masters"), "2");
@@ -132,8 +132,7 @@ fn a_copy_that_has_tried_does_not_take_the_place_of_a_node_whose_links_are_lost_
     for seed in 0..2 {
         let mut mesh = Mesh::new(seed, 60);
         let copy = mesh.copy();
-        mesh.refused(copy, "a copy of the other's data directory");
-        mesh.world.pass_ms(5000);
+        mesh.refused(copy, "this one runs on a copy of its data directory");
         for _ in 0..5 {
             mesh.world.lose_links(ORIGINAL);
             mesh.all_linked();
@@ -141,7 +140,7 @@ fn a_copy_that_has_tried_does_not_take_the_place_of_a_node_whose_links_are_lost_
         mesh.world.lose_links(ORIGINAL);
         mesh.world.nodes[ORIGINAL].is_cut_off = true;
         mesh.world.pass_ms(20_000);
-        assert!(mesh.is_refused(copy, "a copy of the other's data directory"));
+        assert!(mesh.is_refused(copy, "this one runs on a copy of its data directory"));
         mesh.world.nodes[ORIGINAL].is_cut_off = false;
         mesh.all_linked();
         mesh.undisturbed(copy, 2);
@@ -153,8 +152,7 @@ fn a_node_that_starts_again_is_let_in_though_a_copy_tries_and_its_connections_ma
     for seed in 0..2 {
         let mut mesh = Mesh::new(seed, 60);
         let copy = mesh.copy();
-        mesh.refused(copy, "a copy of the other's data directory");
-        mesh.world.pass_ms(5000);
+        mesh.refused(copy, "this one runs on a copy of its data directory");
         for is_crash in [false, true] {
             if is_crash {
                 mesh.world.crash(ORIGINAL);
@@ -168,7 +166,7 @@ fn a_node_that_starts_again_is_let_in_though_a_copy_tries_and_its_connections_ma
             let took_ms = (mesh.world.now.mono_us - began_us) / 1000;
             let most_ms = if is_crash { 10_000 } else { 1_500 };
             assert!(took_ms < most_ms, "{took_ms} ms, after a crash: {is_crash}");
-            assert!(mesh.is_refused(copy, "a copy of the other's data directory"));
+            assert!(mesh.is_refused(copy, "this one runs on a copy of its data directory"));
         }
     }
 }
@@ -196,14 +194,13 @@ fn a_node_that_is_away_for_longer_than_the_timeout_gives_its_place_to_a_copy_and
     for seed in 0..2 {
         let mut mesh = Mesh::new(seed, 6);
         let copy = mesh.copy();
-        mesh.refused(copy, "a copy of the other's data directory");
-        mesh.world.pass_ms(5000);
+        mesh.refused(copy, "this one runs on a copy of its data directory");
         mesh.world.nodes[ORIGINAL].is_cut_off = true;
         let client = mesh.clients[copy];
         mesh.world.pass_ms(6000);
         mesh.world.eventually("it is let in", |world| world.info(client, "connected_masters") == "2");
         mesh.world.nodes[ORIGINAL].is_cut_off = false;
-        mesh.refused(ORIGINAL, "a copy of the other's data directory");
+        mesh.refused(ORIGINAL, "this one runs on a copy of its data directory");
         for _ in 0..100 {
             mesh.world.pass_ms(100);
             assert_eq!(

@@ -26,9 +26,10 @@ fn a_copy_of_a_directory_is_refused_with_a_reason_until_it_is_emptied_and_its_no
 
     let mut copy = Node::start_copy_of(&node, &options);
     let mut at_copy = copy.connect();
-    let reason = "another run of this node is linked: one of the two runs on a copy of the other's data directory";
+    let reason =
+        "another run of this node is linked; that one is alive, so this one runs on a copy of its data directory";
     eventually("the reader hears why", || at_copy.text("INFO replication").contains(reason));
-    assert!(peer.log().contains(&format!("link refused: {reason}")));
+    assert!(peer.log().contains("link refused: another run of this node is linked"));
     eventually("the reader logs why", || copy.log().contains(reason));
     link(&mut at_peer, &copy);
     eventually("the reader of the copy has a reason", || {

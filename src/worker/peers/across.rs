@@ -50,7 +50,7 @@ impl Worker {
             }
             PeerMessage::Connected { origin, came: true } => self.peers.runs.came(origin, now.mono_us),
             PeerMessage::Connected { origin, came: false } => self.peers.runs.left(origin),
-            PeerMessage::Alive(runs) => runs.iter().for_each(|&(run, at_us)| self.peers.runs.heard(run, at_us)),
+            PeerMessage::Alive(lives) => lives.iter().for_each(|life| self.peers.runs.heard(life)),
             PeerMessage::Refused(run) => _ = self.peers.runs.refused(run, now.mono_us),
             PeerMessage::Linked(counts) => {
                 self.peers.linked[usize::from(from.0)] = counts;

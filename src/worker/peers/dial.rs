@@ -191,6 +191,8 @@ impl Worker {
                 uncredited: Vec::new(),
                 last_input_us: now.mono_us,
                 alive_said_us: now.mono_us,
+                to_echo: 0,
+                lived_us: 0,
                 promise: Hlc::ZERO,
                 offset: Offset::default(),
                 bytes_in: 0,

@@ -172,6 +172,11 @@ impl Worker {
         let theirs_ms = take_varint(&mut payload)?;
         let limit_ms = self.config.max_clock_drift;
         let conn = self.peers.conns.get_mut(&session.conn)?;
+        if !payload.is_empty() {
+            conn.to_echo = take_varint(&mut payload)?;
+            // Whatever has been on its way here for long, this was said after we said that.
+            conn.lived_us = take_varint(&mut payload)?.min(now.mono_us);
+        }
         let change = conn.offset.note(theirs_ms, now.wall_ms, limit_ms);
         let node = conn.origin.node.to_string();
         let addr = &session.endpoint.remote;

@@ -143,6 +143,10 @@ struct Conn {
     last_input_us: u64,
     /// The last input of which the other cores have heard.
     alive_said_us: u64,
+    /// The number of the last heartbeat heard.
+    to_echo: u64,
+    /// The other end has answered a heartbeat of this time.
+    lived_us: u64,
     promise: Hlc,
     offset: Offset,
     bytes_in: u64,

@@ -5,6 +5,7 @@ use super::super::Worker;
 use super::*;
 use crate::base::time::Now;
 use crate::peer::handshake::{Hello, is_copied};
+use crate::peer::runs::Life;
 
 /// Other cores hear of a sign of life when there was none for so long, microseconds.
 const ALIVE_US: u64 = 500_000;
@@ -14,8 +15,8 @@ impl Worker {
     pub(super) fn objection(&mut self, hello: &Hello, now: Now) -> Option<(String, bool)> {
         let run = hello.origin;
         let objection = match hello.objection(self.node.realm.origins.own()) {
-            None if self.peers.runs.refuses(run, now.mono_us, self.timeout_us()) => is_copied(run.node),
-            objection => objection?,
+            None => is_copied(run.node, self.peers.runs.refuses(run, now.mono_us, self.timeout_us())?),
+            Some(objection) => objection,
         };
         let is_news = self.peers.runs.refused(run, now.mono_us);
         self.broadcast(|| PeerMessage::Refused(run));
@@ -33,11 +34,11 @@ impl Worker {
         for conn in self.peers.conns.values_mut() {
             if conn.last_input_us >= conn.alive_said_us + ALIVE_US {
                 conn.alive_said_us = conn.last_input_us;
-                alive.push((conn.origin, conn.last_input_us));
+                alive.push(Life { run: conn.origin, heard_us: conn.last_input_us, lived_us: conn.lived_us });
             }
         }
         if !alive.is_empty() {
-            let alive: Arc<[(OriginId, u64)]> = alive.into();
+            let alive: Arc<[Life]> = alive.into();
             self.broadcast(|| PeerMessage::Alive(Arc::clone(&alive)));
         }
     }

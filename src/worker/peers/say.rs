@@ -70,7 +70,11 @@ impl Worker {
             }
         }
         if heartbeat {
-            block::put(out, Kind::Heartbeat, |out| put_varint(out, now.wall_ms));
+            block::put(out, Kind::Heartbeat, |out| {
+                put_varint(out, now.wall_ms);
+                put_varint(out, now.mono_us);
+                put_varint(out, conn.to_echo);
+            });
         }
     }
 
