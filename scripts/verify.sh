@@ -15,7 +15,7 @@
 #
 # cost    benches/load.rs floods one node, digests on and off in short turns.
 # time    nodes that have nothing else to do.
-# load    benches/paced.rs sends SETs in pipelines of 16 at half of the rate that the nodes sustain, VERIFY or not.
+# load    benches/paced.rs sends SETs in pipelines of 16, as many as leave both cores half of their time, VERIFY or not.
 # flood   benches/load.rs sends as fast as it can, which is more than the other nodes take: no target.
 # damage  DEBUG DAMAGE alters values, stamps and takes keys away on one node.
 #

@@ -39,11 +39,12 @@ use run::Run;
 /// About so many keys are walked over in one slice: at some 100 ns each, nearly all of it waiting for memory.
 const KEYS_AT_ONCE: usize = 128;
 
-/// Keys walked over in a second where there is somebody to serve in every round: some 3 % of a core's time.
+/// Keys walked over in a second where there is somebody to serve in every round: some 3 % of a core's time. Rounds are
+/// long there, so a slice may be, too.
 const KEYS_PER_SECOND: u64 = 300_000;
 
-/// Where every round serves somebody the next slice waits so long.
-const PAUSE_US: u64 = KEYS_AT_ONCE as u64 * 1_000_000 / KEYS_PER_SECOND;
+/// The most that is walked over in one slice all the same.
+const KEYS_MAX: u64 = 4096;
 
 /// Walks that may wait; what is asked beyond them is not answered, and the asking end gives up.
 const WALKS_MAX: usize = 4096;
@@ -76,9 +77,10 @@ enum Purpose {
     Exam { run: RunId, exam: u64 },
 }
 
-/// When the next slice may be done.
+/// How much may be walked over in a round.
 #[derive(Default)]
 struct Pace {
+    /// When the last slice was done.
     last_us: u64,
     /// Commands and merged writes when that was last asked.
     served: u64,
@@ -93,18 +95,20 @@ struct Background {
 }
 
 impl Pace {
-    // To be asked once a round; `served`: commands and merged writes so far.
-    fn may_walk(&mut self, served: u64, now: Now) -> bool {
+    // Keys; to be asked once a round. `served`: commands and merged writes so far.
+    fn keys(&mut self, served: u64, now: Now) -> usize {
         let is_idle = std::mem::replace(&mut self.served, served) == served;
-        let may_walk = is_idle || now.mono_us >= self.ready_us();
-        if may_walk {
-            self.last_us = now.mono_us;
+        let earned = now.mono_us.saturating_sub(self.last_us).saturating_mul(KEYS_PER_SECOND) / 1_000_000;
+        let earned = earned.min(KEYS_MAX) as usize;
+        if !is_idle && earned < KEYS_AT_ONCE {
+            return 0;
         }
-        may_walk
+        self.last_us = now.mono_us;
+        if is_idle { KEYS_AT_ONCE } else { earned }
     }
 
     fn ready_us(&self) -> u64 {
-        self.last_us + PAUSE_US
+        self.last_us + KEYS_AT_ONCE as u64 * 1_000_000 / KEYS_PER_SECOND
     }
 }
 
@@ -179,18 +183,18 @@ impl Worker {
     pub(in super::super) fn verify_slice(&mut self, now: Now) -> bool {
         self.look_at_waiting(now);
         if self.peers.verify.walks.is_empty() {
+            // Time in which there was nothing to walk over earns nothing.
+            self.peers.verify.pace.last_us = now.mono_us;
             return false;
         }
         let merged = self.shard.stats.merged_won + self.shard.stats.merged_lost;
         let served = self.stats.commands + self.stats.batches + merged;
-        if !self.peers.verify.pace.may_walk(served, now) {
-            return true;
-        }
+        let keys = self.peers.verify.pace.keys(served, now);
         let mut looked = 0;
-        while looked < KEYS_AT_ONCE
+        while looked < keys
             && let Some(mut errand) = self.peers.verify.walks.pop_front()
         {
-            looked += errand.walk.step(&mut self.shard, KEYS_AT_ONCE - looked).max(1);
+            looked += errand.walk.step(&mut self.shard, keys - looked).max(1);
             if errand.walk.is_over() {
                 self.walked(errand, now);
             } else {
@@ -363,24 +367,34 @@ impl Worker {
 mod tests {
     use super::*;
 
-    fn walks_at(pace: &mut Pace, rounds: impl Iterator<Item = (u64, u64)>) -> Vec<u64> {
+    // By when they were done, as many keys as were to be walked over.
+    fn slices(pace: &mut Pace, rounds: impl Iterator<Item = (u64, u64)>) -> Vec<(u64, usize)> {
         let at = |mono_us| Now { wall_ms: 0, mono_us };
-        rounds.filter(|&(served, mono_us)| pace.may_walk(served, at(mono_us))).map(|(_, mono_us)| mono_us).collect()
+        let all = rounds.map(|(served, mono_us)| (mono_us, pace.keys(served, at(mono_us))));
+        all.filter(|(_, keys)| *keys > 0).collect()
     }
 
     #[test]
     fn a_core_walks_in_every_round_that_serves_nobody() {
         let mut pace = Pace::default();
-        assert_eq!(walks_at(&mut pace, (1..5).map(|n| (0, n))), [1, 2, 3, 4]);
+        let all = |at: &[u64]| at.iter().map(|&at| (at, KEYS_AT_ONCE)).collect::<Vec<_>>();
+        assert_eq!(slices(&mut pace, (1..5).map(|n| (0, n))), all(&[1, 2, 3, 4]));
         // Somebody came in every other round.
-        assert_eq!(walks_at(&mut pace, (10..16).map(|n| (n / 2, n))), [11, 13, 15]);
+        assert_eq!(slices(&mut pace, (10..16).map(|n| (n / 2, n))), all(&[11, 13, 15]));
     }
 
     #[test]
     fn a_core_that_serves_in_every_round_walks_slowly_and_comes_to_an_end() {
-        let mut pace = Pace::default();
-        let walks = walks_at(&mut pace, (0..1_000_000).map(|n| (n + 1, n))).len() as u64;
-        let keys = walks * KEYS_AT_ONCE as u64;
-        assert!((KEYS_PER_SECOND * 9 / 10..KEYS_PER_SECOND * 11 / 10).contains(&keys), "{keys} keys in a second");
+        // However long its rounds are.
+        for round_us in [10, 500, 10_000] {
+            let rounds = (1..=1_000_000 / round_us).map(|n| (n, n * round_us));
+            let slices = slices(&mut Pace::default(), rounds);
+            let keys: u64 = slices.iter().map(|(_, keys)| *keys as u64).sum();
+            assert!(
+                (KEYS_PER_SECOND * 9 / 10..=KEYS_PER_SECOND).contains(&keys),
+                "{keys} keys in a second of {round_us} us"
+            );
+            assert!(slices.iter().all(|(_, keys)| *keys as u64 <= KEYS_MAX));
+        }
     }
 }
