@@ -95,11 +95,14 @@ impl Stability {
     }
 
     /// Hears that a node was forgotten, or is a member again; whether that was news. Nothing waits for a forgotten
-    /// node any more.
-    pub fn judge(&mut self, said: Standing) -> bool {
+    /// node any more, unless it is here all the same (`is_here`): then it has not left. What a member has acknowledged
+    /// stays: it says nothing twice.
+    pub fn judge(&mut self, said: Standing, is_here: bool) -> bool {
         let is_news = self.standings.hear(said);
-        if is_news {
+        if is_news && said.forgotten && !is_here {
             self.members.retain(|member| member.node != said.node);
+        }
+        if is_news {
             self.add(said.node);
         }
         is_news

@@ -244,7 +244,7 @@ impl Facts {
         let own = shard.realm().origins.own().node;
         if self.node.is_some_and(|writer| writer.node == own) {
             for &member in self.members.iter().filter(|member| member.node != own) {
-                shard.stability.judge(member);
+                shard.stability.judge(member, false);
                 shard.stability.add(member.node);
             }
         }

@@ -128,7 +128,7 @@ fn a_forgotten_node_holds_nothing_back_and_takes_whole_partitions_when_it_return
     for at in 0..2 {
         let stability = &mut mesh.nodes[at].shard.stability;
         let said = stability.standings().turned(away, true);
-        assert!(stability.judge(said) && !stability.judge(said));
+        assert!(stability.judge(said, false) && !stability.judge(said, false));
         // Hearsay does not make it a member again.
         stability.add(away);
         assert!(!stability.members().any(|member| member == away));
@@ -138,7 +138,7 @@ fn a_forgotten_node_holds_nothing_back_and_takes_whole_partitions_when_it_return
     for at in 0..2 {
         let stability = &mut mesh.nodes[at].shard.stability;
         let said = stability.standings().turned(away, false);
-        assert!(stability.judge(said));
+        assert!(stability.judge(said, false));
         assert!(stability.members().any(|member| member == away));
     }
     mesh.return_of_2();

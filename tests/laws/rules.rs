@@ -594,6 +594,26 @@ fn a_member_that_starts_again_has_acknowledged_nothing() {
 }
 
 #[test]
+fn what_a_node_that_is_here_has_acknowledged_outlasts_word_that_it_was_forgotten_and_is_back() {
+    let (node, other) = (Uuid([8; 16]), OriginIdx(2));
+    let mut own = Versions::new(0, 1);
+    own.raise(other, 0, Hlc(50));
+    let mut stability = Stability::new(0, 1);
+    stability.add(node);
+    stability.acknowledge(&own, node, 0, &[(other, Hlc(50))]);
+    stability.promise(node, Hlc(60));
+    // It is told once, before or after what others say of the node.
+    let turn = |stability: &mut Stability, forgotten, is_here| {
+        let said = stability.standings().turned(node, forgotten);
+        assert!(stability.judge(said, is_here));
+        stability.is_stable(0, Stamp::new(Hlc(50), other))
+    };
+    assert!(turn(&mut stability, true, true) && turn(&mut stability, false, true));
+    turn(&mut stability, true, false);
+    assert!(!turn(&mut stability, false, false), "who has left begins anew");
+}
+
+#[test]
 fn a_clock_followed_to_its_limit_still_mints_above_what_it_overwrites() {
     let mut clock = Clock::default();
     let wall_ms = tutti::merge::stamp::EPOCH_MS + 10_000;

@@ -154,7 +154,7 @@ fn who_is_a_member_survives_a_restart_and_is_not_taken_over_by_another_node() {
     let mut own = Shards::new(node(1, 100), 2);
     for shard in &mut own.shards {
         [absent, forgotten].into_iter().for_each(|member| shard.stability.add(member));
-        shard.stability.judge(Standing { node: forgotten, epoch: 1, forgotten: true });
+        shard.stability.judge(Standing { node: forgotten, epoch: 1, forgotten: true }, false);
         // Deleted while a member was absent.
         let (first, _) = shard.keys.partitions();
         let name = (0..)

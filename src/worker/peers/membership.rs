@@ -51,10 +51,15 @@ impl Worker {
     pub(super) fn hear_standings(&mut self, standings: &[Standing]) {
         let own = self.node.realm.origins.own().node;
         for &said in standings.iter().filter(|said| said.node != own) {
-            if self.shard.stability.judge(said) {
-                self.peers.roster.remove(said.node);
+            let is_here = self.peers.runs.is_connected(said.node);
+            if self.shard.stability.judge(said, is_here) {
+                if said.forgotten && !is_here {
+                    self.peers.roster.remove(said.node);
+                }
+                // Who hears of this from us hears again behind it what we know of that node.
+                self.peers.conns.values_mut().for_each(|conn| _ = conn.said.remove(&said.node));
                 // Whoever is connected here has not left, whatever is said elsewhere.
-                if said.forgotten && self.peers.runs.is_connected(said.node) {
+                if said.forgotten && is_here {
                     self.admit(said.node);
                 }
             }
