@@ -6,8 +6,9 @@
 //! charged for everything that had to wait. Prints one JSON line. One thread that never sleeps: give it a core of its
 //! own, or let it sleep between commands.
 //!
-//! With `--beside` a connection of its own sends that command every so many seconds; what is measured is told apart
-//! by whether a command was due while that one was under way.
+//! With `--beside` a connection of its own sends that command every so many seconds. What is measured is told apart by
+//! when a command was due: `during` that one, in a window that begins `with` it and lasts half of the time to the next (or
+//! until it is answered), or `without` it.
 //!
 //! Without `--port` (as `cargo bench` and `cargo test --bench` call it) it measures a toy server in this process for a
 //! moment, so that it stays alive.
@@ -295,7 +296,11 @@ impl Poll {
 
 #[allow(clippy::print_stdout, reason = "its output is its purpose")]
 fn report(options: &Options, outcome: &Outcome) {
-    let is_beside = |at_s: f64| outcome.beside.iter().any(|(from_s, to_s, _)| (*from_s..*to_s).contains(&at_s));
+    let half_s = options.beside.as_ref().map_or(0.0, |(_, every_s)| every_s / 2.0);
+    let is_during = |at_s: f64| outcome.beside.iter().any(|(from_s, to_s, _)| (*from_s..*to_s).contains(&at_s));
+    let windows =
+        || outcome.beside.iter().map(|(from_s, to_s, _)| *from_s..to_s.max(from_s + half_s).min(options.seconds));
+    let is_beside = |at_s: f64| windows().any(|window| window.contains(&at_s));
     let figures = |wanted: &dyn Fn(f64) -> bool| {
         let replies = || outcome.replies.iter();
         let mut sorted_us: Vec<f64> = replies().filter(|reply| wanted(reply.0)).map(|reply| reply.1 * 1e6).collect();
@@ -320,10 +325,12 @@ fn report(options: &Options, outcome: &Outcome) {
             .iter()
             .map(|(from_s, to_s, line)| format!("{{\"seconds\":{:.4},\"reply\":\"{line}\"}}", to_s - from_s))
             .collect();
-        let with_s: f64 = outcome.beside.iter().map(|(from_s, to_s, _)| to_s - from_s).sum();
+        let during_s: f64 = outcome.beside.iter().map(|(from_s, to_s, _)| to_s - from_s).sum();
+        let with_s: f64 = windows().map(|window| window.end - window.start).sum();
         print!(
-            ",\"beside\":[{}],\"with\":{{\"seconds\":{with_s:.4},{}}},\"without\":{{\"seconds\":{:.4},{}}}",
+            ",\"beside\":[{}],\"during\":{{\"seconds\":{during_s:.4},{}}},\"with\":{{\"seconds\":{with_s:.4},{}}},\"without\":{{\"seconds\":{:.4},{}}}",
             runs.join(","),
+            figures(&is_during),
             figures(&is_beside),
             options.seconds - with_s,
             figures(&|at_s| !is_beside(at_s) && at_s < options.seconds),
