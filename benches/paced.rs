@@ -117,12 +117,8 @@ impl Beside<'_> {
     }
 
     fn read(&mut self, now_s: f64, answered: &mut Vec<(f64, f64, String)>) -> std::io::Result<()> {
-        let mut chunk = [0u8; 16 * 1024];
-        match self.stream.read(&mut chunk) {
-            Ok(0) => return Err(std::io::Error::other("the server closed a connection")),
-            Ok(read) => self.input.extend_from_slice(&chunk[..read]),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-            Err(error) => return Err(error),
+        if !receive(&mut self.stream, &mut self.input)? {
+            return Ok(());
         }
         while let Some((reply, used)) = decode(&self.input) {
             let text = match reply {
@@ -236,12 +232,8 @@ impl Conn {
     }
 
     fn read(&mut self, start: Instant, replies: &mut Vec<(f64, f64)>) -> std::io::Result<()> {
-        let mut chunk = [0u8; 16 * 1024];
-        match self.stream.read(&mut chunk) {
-            Ok(0) => return Err(std::io::Error::other("the server closed a connection")),
-            Ok(read) => self.input.extend_from_slice(&chunk[..read]),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-            Err(error) => return Err(error),
+        if !receive(&mut self.stream, &mut self.input)? {
+            return Ok(());
         }
         let now = Instant::now();
         let mut at = 0;
@@ -360,4 +352,18 @@ fn toy_server() -> u16 {
         }
     });
     port
+}
+
+// Takes what has arrived. False: nothing.
+fn receive(stream: &mut TcpStream, input: &mut Vec<u8>) -> std::io::Result<bool> {
+    let mut chunk = [0u8; 16 * 1024];
+    match stream.read(&mut chunk) {
+        Ok(0) => Err(std::io::Error::other("the server closed a connection")),
+        Ok(read) => {
+            input.extend_from_slice(&chunk[..read]);
+            Ok(true)
+        }
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
+        Err(error) => Err(error),
+    }
 }
