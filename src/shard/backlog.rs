@@ -10,8 +10,11 @@ use crate::merge::origins::OriginIdx;
 use crate::merge::stamp::Stamp;
 use crate::merge::version::Versions;
 
-/// Chunks are cut at this size; a larger record has a chunk of its own.
-const CHUNK_BYTES: usize = 64 * 1024;
+/// Chunks are cut at an eighth of the backlog, within these bounds; a larger record has a chunk of its own. The oldest
+/// goes as one: were there few, much would be forgotten at once, some of it before anybody could have read it.
+const CHUNK_BYTES_MIN: usize = 4 * 1024;
+const CHUNK_BYTES_MAX: usize = 64 * 1024;
+const CHUNKS: usize = 8;
 
 /// A position in the backlog: bytes since the start of the process. Never reused.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
@@ -25,6 +28,7 @@ pub struct Backlog {
     end: Position,
     bytes: usize,
     bytes_max: usize,
+    chunk_bytes: usize,
     trimmed: Versions,
 }
 
@@ -37,18 +41,20 @@ impl Backlog {
     /// An empty backlog for partitions `first..end` that keeps about `bytes_max` bytes.
     pub fn new(first: usize, end: usize, bytes_max: usize) -> Self {
         let trimmed = Versions::new(first, end);
-        Self { chunks: VecDeque::new(), spare: None, end: Position(0), bytes: 0, bytes_max, trimmed }
+        let (chunks, end) = (VecDeque::new(), Position(0));
+        Self { chunks, spare: None, end, bytes: 0, bytes_max, chunk_bytes: chunk_bytes(bytes_max), trimmed }
     }
 
     /// Changes the bound; takes effect with the next record.
     pub fn set_bytes_max(&mut self, bytes_max: usize) {
         self.bytes_max = bytes_max;
+        self.chunk_bytes = chunk_bytes(bytes_max);
     }
 
     /// Appends the record that `write` appends to the buffer it is given.
     #[inline]
     pub fn push(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
-        if self.chunks.back().is_none_or(|chunk| chunk.bytes.len() >= CHUNK_BYTES) {
+        if self.chunks.back().is_none_or(|chunk| chunk.bytes.len() >= self.chunk_bytes) {
             self.cut();
         }
         let chunk = self.chunks.back_mut().expect("cut leaves a chunk");
@@ -105,7 +111,7 @@ impl Backlog {
     }
 
     fn cut(&mut self) {
-        while self.bytes >= self.bytes_max.max(CHUNK_BYTES) {
+        while self.bytes >= self.bytes_max.max(self.chunk_bytes) {
             let Some(mut chunk) = self.chunks.pop_front() else { break };
             self.bytes -= chunk.bytes.len();
             let mut rest = &chunk.bytes[..];
@@ -113,13 +119,17 @@ impl Backlog {
                 self.trimmed.raise(OriginIdx(head.origin), usize::from(head.partition.0), head.hlc);
                 rest = &rest[head.bytes..];
             }
-            if chunk.bytes.capacity() <= 2 * CHUNK_BYTES {
+            if chunk.bytes.capacity() <= 2 * CHUNK_BYTES_MAX {
                 chunk.bytes.clear();
                 self.spare = Some(chunk.bytes);
             }
         }
         // Room beyond the cut so that the record that crosses it does not move the chunk.
-        let bytes = self.spare.take().unwrap_or_else(|| Vec::with_capacity(CHUNK_BYTES + CHUNK_BYTES / 8));
+        let bytes = self.spare.take().unwrap_or_else(|| Vec::with_capacity(self.chunk_bytes + self.chunk_bytes / 8));
         self.chunks.push_back(Chunk { start: self.end, bytes });
     }
+}
+
+fn chunk_bytes(bytes_max: usize) -> usize {
+    (bytes_max / CHUNKS).clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX)
 }

@@ -4,6 +4,8 @@
 //! every acknowledgement. A record goes out when it is above `sent` and its origin is not one the reader hears
 //! directly. So every (origin, partition) stream reaches the reader gapless, whatever the topology.
 
+use smallvec::SmallVec;
+
 use super::Shard;
 use super::backlog::Position;
 use super::{record, state};
@@ -26,8 +28,10 @@ pub struct Feed {
     cursor: Position,
     /// Origins the reader hears directly, by local index.
     skip: Vec<OriginIdx>,
-    /// Partitions that cannot be streamed until they have been merged whole.
-    held: Vec<bool>,
+    /// By partition, the origins whose writes cannot be streamed until the partition has been merged whole. Those of
+    /// others go on: otherwise the reader would take them whole too, its own readers could not stream them either, and
+    /// in a ring whole partitions would go round for ever.
+    held: Vec<SmallVec<[OriginIdx; 4]>>,
     /// Whether `held` must be looked at again.
     recheck: bool,
     /// Held partitions were announced at this many announcements ago.
@@ -58,7 +62,7 @@ impl Feed {
             sent: versions,
             cursor: shard.backlog.start(),
             skip,
-            held: vec![false; end - first],
+            held: vec![SmallVec::new(); end - first],
             recheck: true,
             announced: false,
             pulls: Vec::new(),
@@ -78,7 +82,7 @@ impl Feed {
 
     /// The reader has applied this.
     pub fn acknowledged(&mut self, origin: OriginIdx, partition: usize, hlc: crate::merge::stamp::Hlc) {
-        if self.sent.raise(origin, partition, hlc) && self.held[partition - self.sent.range().0] {
+        if self.sent.raise(origin, partition, hlc) && !self.held[partition - self.sent.range().0].is_empty() {
             self.recheck = true;
         }
     }
@@ -139,7 +143,11 @@ impl Feed {
             self.ask_behind = [self.ask_behind[1].filter(|position| *position > self.cursor), None];
             block::put(out, Kind::Acknowledge, |_| {});
         }
-        while out.len() - start < bytes_max && self.full_step(shard, out) {}
+        // What can be streamed goes before what comes whole.
+        while out.len() - start < bytes_max
+            && (self.full.is_some() || self.cursor == shard.backlog.end())
+            && self.full_step(shard, out)
+        {}
         out.len() - start < bytes_max && self.cursor < shard.backlog.end()
     }
 
@@ -158,7 +166,7 @@ impl Feed {
                     let partition = usize::from(head.partition.0);
                     let origin = OriginIdx(head.origin);
                     let wanted = head.hlc > self.sent.get(origin, partition)
-                        && !self.held[partition - self.sent.range().0]
+                        && !self.held[partition - self.sent.range().0].contains(&origin)
                         && (origin == OriginIdx::OWN || !self.skip.contains(&origin));
                     if wanted {
                         out.extend_from_slice(&bytes[used..used + head.bytes]);
@@ -184,27 +192,25 @@ impl Feed {
         self.recheck = false;
         let (first, end) = self.sent.range();
         let trimmed = shard.backlog.trimmed();
+        let origins = || (0..shard.versions.origins().max(trimmed.origins())).map(|origin| OriginIdx(origin as u16));
         // A reader that lacks what was forgotten here was no member then: what it holds may be older than deletes we
         // no longer remember, and our records of them would kill there what we take from it. It gets states instead.
         let forgotten =
             |origin, partition| shard.keys.forgotten(partition).hlc().min(shard.versions.get(origin, partition));
         for partition in first..end {
-            let is_behind = (0..shard.versions.origins().max(trimmed.origins()))
-                .map(|origin| OriginIdx(origin as u16))
-                .any(|origin| {
-                    let sent = self.sent.get(origin, partition);
-                    !self.skip.contains(&origin)
-                        && (trimmed.get(origin, partition) > sent || forgotten(origin, partition) > sent)
-                });
+            let is_lacked = |origin, hlc| !self.skip.contains(&origin) && hlc > self.sent.get(origin, partition);
+            let was_away = origins().any(|origin| is_lacked(origin, forgotten(origin, partition)));
+            let behind: SmallVec<[OriginIdx; 4]> =
+                origins().filter(|&origin| was_away || is_lacked(origin, trimmed.get(origin, partition))).collect();
             let held = &mut self.held[partition - first];
-            if *held && !is_behind {
+            if held.iter().any(|origin| !behind.contains(origin)) {
                 // What it missed while it was held is still in the backlog.
                 self.cursor = shard.backlog.start();
             }
-            if is_behind && !*held {
+            if !behind.is_empty() && held.is_empty() {
                 self.announced = false;
             }
-            *held = is_behind;
+            *held = behind;
         }
     }
 
@@ -212,7 +218,7 @@ impl Feed {
         let first = self.sent.range().0;
         let merging = self.full.as_ref().map(|full| full.partition);
         let held: Vec<u8> = (0..self.held.len())
-            .filter(|&at| self.held[at])
+            .filter(|&at| !self.held[at].is_empty())
             .map(|at| (first + at) as u8)
             .filter(|&partition| merging != Some(Partition(partition)) && !self.pulls.contains(&Partition(partition)))
             .collect();
@@ -296,7 +302,7 @@ impl Feed {
         for (origin, hlc) in shard.versions.column(at) {
             self.sent.raise(origin, at, hlc);
         }
-        self.held[at - self.sent.range().0] = false;
+        self.held[at - self.sent.range().0].clear();
         self.full = Some(Full { partition, slot: 0, db: 0, cursor: 0 });
     }
 }
@@ -312,26 +318,88 @@ mod tests {
     use crate::merge::op::Op;
     use crate::merge::origins::OriginId;
     use crate::merge::realm::Realm;
+    use crate::merge::stamp::Hlc;
     use crate::shard::ShardSettings;
+    use crate::shard::block::Front;
     use crate::store::keyspace::KeyRef;
+
+    const NOW: Now = Now { wall_ms: 1_770_000_000_000, mono_us: 0 };
+
+    fn shard_of(node: u8, backlog_bytes_max: usize) -> Shard {
+        let realm = Arc::new(Realm::new(OriginId { node: Uuid([node; 16]), incarnation: 1 }, 1));
+        let (id, map) = (ShardId(0), ShardMap::new(1));
+        let settings = ShardSettings { id, map, databases: 1, backlog_bytes_max, drift_ms_max: 1000, seed: 1 };
+        let mut shard = Shard::new(realm, &settings);
+        shard.logging = true;
+        shard
+    }
+
+    fn write(shard: &mut Shard, bytes: usize) {
+        let key = KeyRef::new(&Arc::clone(shard.realm()), b"k");
+        shard.apply_local(Db(0), &key, &Op::set(&vec![b'v'; bytes]), NOW);
+    }
+
+    /// What `from` calls an origin, as `to` calls it.
+    fn called<'a>(from: &'a Shard, to: &'a Shard) -> impl Fn(u16) -> Option<OriginIdx> + 'static {
+        let (from, to) = (Arc::clone(from.realm()), Arc::clone(to.realm()));
+        move |index| to.origins.index(from.origins.id(OriginIdx(index)))
+    }
+
+    fn blocks(mut bytes: &[u8]) -> Vec<(Kind, Vec<u8>)> {
+        let mut blocks = Vec::new();
+        while let Front::Block(kind, payload, used) = block::front(bytes) {
+            blocks.push((kind, payload.to_vec()));
+            bytes = &bytes[used..];
+        }
+        blocks
+    }
+
+    fn take_records(to: &mut Shard, records: &[u8], from: &Shard) {
+        let origin = called(from, to);
+        assert_eq!(to.merge(records, &origin, true, NOW), crate::shard::Merged::Applied);
+    }
+
+    /// Others' writes that can be streamed must not come whole: whoever reads from the reader could then not be streamed
+    /// them either.
+    #[test]
+    fn only_writes_that_cannot_be_streamed_come_whole() {
+        let (mut a, mut b, mut reader) = (shard_of(1, 1 << 16), shard_of(2, 1 << 16), shard_of(3, 1 << 16));
+        (0..4).for_each(|_| write(&mut a, 50_000));
+        write(&mut b, 10);
+        let records = b.backlog.read(b.backlog.start()).expect("there is one").to_vec();
+        take_records(&mut a, &records, &b);
+        let at = KeyRef::new(a.realm(), b"k").slot.partition();
+        let b_at_a = called(&b, &a)(0).expect("room");
+        assert!(a.backlog.trimmed().get(OriginIdx::OWN, at.0.into()) > Hlc::default(), "the first are forgotten");
+
+        let mut feed = Feed::new(&a, reader.versions.clone(), Vec::new());
+        let mut out = Vec::new();
+        feed.pump(&a, &mut out, 1 << 20);
+        let said = blocks(&out);
+        assert_eq!(said[0], (Kind::Behind, vec![at.0]));
+        assert_eq!(said.len(), 2);
+        assert_eq!(said[1].0, Kind::Records);
+        assert_eq!(record::head(&said[1].1).map(|head| head.origin), Some(b_at_a.0), "of b, but not of a");
+        take_records(&mut reader, &said[1].1, &a);
+
+        out.clear();
+        feed.pull(at);
+        feed.pump(&a, &mut out, 1 << 20);
+        let whole = blocks(&out);
+        let origin = called(&a, &reader);
+        let mut merging = reader.begin_merging(&whole[0].1, &origin).expect("well formed");
+        assert!(merging.fills_gap(&reader, called(&a, &reader)(0).expect("room")));
+        assert!(!merging.fills_gap(&reader, called(&b, &reader)(0).expect("room")), "it has been streamed");
+        reader.end_merging(&mut merging, NOW);
+        let trimmed = |of: &Shard| reader.backlog.trimmed().get(called(of, &reader)(0).expect("room"), at.0.into());
+        assert!(trimmed(&a) > Hlc::default());
+        assert_eq!(trimmed(&b), Hlc::default(), "it can be passed on");
+    }
 
     #[test]
     fn what_the_reader_has_is_passed_over_in_slices_that_follow_each_other() {
-        let realm = Arc::new(Realm::new(OriginId { node: Uuid([1; 16]), incarnation: 1 }, 1));
-        let settings = ShardSettings {
-            id: ShardId(0),
-            map: ShardMap::new(1),
-            databases: 1,
-            backlog_bytes_max: 1 << 20,
-            drift_ms_max: 1000,
-            seed: 1,
-        };
-        let mut shard = Shard::new(Arc::clone(&realm), &settings);
-        shard.logging = true;
-        let (now, value) = (Now { wall_ms: 1_770_000_000_000, mono_us: 0 }, [b'v'; 50_000]);
-        for _ in 0..9 {
-            shard.apply_local(Db(0), &KeyRef::new(&realm, b"k"), &Op::set(&value), now);
-        }
+        let mut shard = shard_of(1, 1 << 20);
+        (0..9).for_each(|_| write(&mut shard, 50_000));
         let mut feed = Feed::new(&shard, shard.versions.clone(), Vec::new());
         let mut out = Vec::new();
         assert!(feed.pump(&shard, &mut out, SLICE_BYTES), "half of it was looked at, nothing was sent: call again");

@@ -1,8 +1,8 @@
 //! A whole partition arriving over a link: joined key by key with causal context while writes go on.
 //!
 //! Until its end the partition's version vector stays where it was, so a link that breaks in the middle has changed
-//! nothing that cannot come again. Records of the partition that the same link streams meanwhile are applied without
-//! moving the version vector either. How far the data may be ahead of it is kept until the version vector has come
+//! nothing that cannot come again. Records of the partition that the same link streams meanwhile do not move the version
+//! vector either, and are not passed on, if what their origins wrote before comes with the whole. How far the data may be ahead of it is kept until the version vector has come
 //! that far ([`Shard::beyond`]), also when the link breaks.
 
 use std::collections::BTreeSet;
@@ -165,6 +165,12 @@ impl Shard {
 }
 
 impl Merging {
+    /// Whether what an origin wrote before its next record is here only when all of the partition is.
+    pub fn fills_gap(&self, shard: &Shard, origin: OriginIdx) -> bool {
+        let at = usize::from(self.partition.0);
+        self.theirs.get(origin, at) > shard.versions.get(origin, at)
+    }
+
     /// A record of the partition came over the same link and was applied.
     pub fn streamed(&mut self, origin: OriginIdx, hlc: Hlc) {
         self.streamed.raise(origin, usize::from(self.partition.0), hlc);

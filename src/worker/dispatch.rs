@@ -72,7 +72,9 @@ impl Worker {
 
     // Runs whole commands; returns how many bytes they took.
     fn run_commands(&mut self, session: &mut Session, buf: &[u8], now: Now) -> usize {
-        let mut argv = std::mem::take(&mut session.argv);
+        // Of the core, not of the session: the same few cache lines for all. Commands that run within others have an empty
+        // one.
+        let mut argv = std::mem::take(&mut self.argv);
         let mut at = 0;
         while session.blocked.is_none() && session.kind == Kind::Client {
             if session.closing || session.half_closed {
@@ -107,7 +109,7 @@ impl Worker {
                 }
             }
         }
-        session.argv = argv;
+        self.argv = argv;
         at
     }
 

@@ -32,6 +32,7 @@ use crate::command::Limits;
 use crate::command::spec::Spec;
 use crate::config::Config;
 use crate::merge::realm::Realm;
+use crate::resp::parse::Argv;
 use crate::shard::{Shard, ShardSettings};
 use batch::{Batch, Call, Message, Ticket, TxId};
 use control::{Answer, Ask, CommandStats, CoreStats, Gathering, Tell};
@@ -79,6 +80,8 @@ pub struct Worker {
     pub command_stats: Vec<CommandStats>,
     limits: Limits,
     scratch: Vec<u8>,
+    /// Arguments of the command that runs now, between commands an empty list with room.
+    argv: Argv,
     /// The row of the command that ran last, unless finding it takes more than its name.
     last_row: Option<(usize, &'static Spec)>,
     foresight: Foresight,
@@ -171,6 +174,7 @@ impl Worker {
             command_stats: vec![CommandStats::default(); crate::command::table::all().count()],
             limits: Limits::default(),
             scratch: Vec::new(),
+            argv: Argv::new(),
             last_row: None,
             foresight: Foresight::default(),
             next_client: 0,

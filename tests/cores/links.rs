@@ -1,5 +1,6 @@
 //! Linked nodes of several cores each: what is told of links, and what waits for members.
 
+use crate::nodes::{Nodes, Way};
 use crate::world::{World, spread};
 
 #[test]
@@ -154,4 +155,33 @@ fn a_link_that_comes_back_too_late_counts_whole_partitions_instead() {
     world.eventually("all arrives", |world| world.text(a, "DBSIZE") == "120");
     assert!(world.number(a, "master_full_merges") > 0);
     assert_eq!(world.number(a, "master_resumes"), 0);
+}
+
+/// In a one-way ring every node is sent all that others wrote by one master only.
+#[test]
+fn whole_partitions_do_not_go_round_a_ring_for_ever_while_its_nodes_write() {
+    for seed in 0..3 {
+        let mut nodes = Nodes::following(seed, &[1, 2, 1, 2], &[&[3], &[0], &[1], &[2]], |_| {});
+        let keys: Vec<String> = (0..40).map(|n| format!("k{n}")).collect();
+        let write = |nodes: &mut Nodes, round: usize| {
+            for node in 0..4 {
+                for key in &keys {
+                    nodes.on(node, &format!("SET {key}:{node} {round}"));
+                }
+            }
+            nodes.pass_ms(50);
+        };
+        write(&mut nodes, 0);
+        nodes.cut(1);
+        write(&mut nodes, 1);
+        nodes.join(1, Way::Whole);
+        (2..40).for_each(|round| write(&mut nodes, round));
+        let mut merges = || (0..4).map(|node| nodes.full_merges(node)).sum::<i64>();
+        let before = merges();
+        assert!(before > 0, "the backlogs had forgotten it, seed {seed}");
+        (40..80).for_each(|round| write(&mut nodes, round));
+        let after = (0..4).map(|node| nodes.full_merges(node)).sum::<i64>();
+        assert_eq!(after, before, "seed {seed}: nothing was cut any more");
+        nodes.agree();
+    }
 }

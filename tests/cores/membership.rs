@@ -1,7 +1,10 @@
 //! Who must hear of a delete before it is forgotten, over links and cores.
 
+use std::collections::BTreeSet;
+
 use tutti::config::Config;
 
+use crate::nodes::Nodes;
 use crate::world::{ClientId, World};
 
 fn info(world: &mut World, client: ClientId, field: &str) -> String {
@@ -109,4 +112,30 @@ fn beyond_the_limit_deletes_are_not_remembered_for_who_is_away_and_stay_deleted_
         world.eventually("the delete stays", |world| world.text(client, "GET k") == "(nil)");
     }
     world.eventually("it is waited for", |world| !world.text(a, "MULTIMASTER STATUS").contains("waited_for=0"));
+}
+
+/// Nobody could have told it. Where the end is final by the time its count comes, that stands alone; a comparison of
+/// digests makes all equal.
+#[test]
+fn what_a_new_node_counted_before_it_was_linked_may_be_added_to_a_count_that_has_just_ended() {
+    let (mut seen, masters): (_, [&[usize]; 3]) = (BTreeSet::new(), [&[1], &[0], &[]]);
+    for after_ms in (0..1500).step_by(75) {
+        let mut nodes = Nodes::following(after_ms, &[1, 2, 1], &masters, |config| config.digest_check_period = 1);
+        nodes.on(0, "INCRBY k 4");
+        nodes.on(0, "PEXPIRE k 100");
+        nodes.pass_ms(100 + after_ms);
+        assert_eq!(nodes.on(2, "INCRBY k 5"), "5");
+        for (follower, master) in [(2, 0), (0, 2)] {
+            assert_eq!(nodes.on(follower, &format!("REPLICAOF 127.0.0.1 {}", 7000 + master)), "OK");
+        }
+        let clients = nodes.clients.clone();
+        nodes.world.eventually("all are equal", |world| {
+            let values: Vec<String> = clients.iter().map(|&client| world.text(client, "GET k")).collect();
+            let digests: Vec<String> = clients.iter().map(|&client| world.text(client, "MULTIMASTER DIGEST")).collect();
+            seen.extend(values.iter().cloned());
+            digests.iter().all(|digest| *digest == digests[0])
+                && values.iter().all(|value| *value == values[0] && value != "(nil)")
+        });
+    }
+    assert!(seen.contains("5") && seen.iter().all(|value| ["5", "9", "(nil)"].contains(&value.as_str())), "{seen:?}");
 }

@@ -74,7 +74,11 @@ impl World {
         self.forget_the_lost();
         let remembers = self.may_remember();
         self.rest(Self::memories, remembers);
-        let has_uncounted = self.has_uncounted();
+        let has_missed = self.ledger.has_missed_an_end();
+        if has_missed {
+            self.coverage.hit("model: written by a new node over an end it had not heard of");
+        }
+        let has_uncounted = self.has_uncounted() || has_missed;
         if has_uncounted {
             self.rest(|world| world.unequal().or_else(|| world.unlike_digests()), false);
         }

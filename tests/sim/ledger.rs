@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tutti::base::slot::slot_of;
-use tutti::merge::op::Op;
+use tutti::merge::op::{Op, SetDeadline};
 use tutti::merge::origins::{OriginId, OriginIdx};
 use tutti::shard::record;
 use tutti::snapshot::load;
@@ -68,6 +68,8 @@ pub struct Ledger {
     /// Runs that began when others were at work, or that these did not count on for a while: they may lack deletes that
     /// everybody else has forgotten.
     newcomers: BTreeSet<u16>,
+    /// Of them, first runs of nodes.
+    new_nodes: BTreeSet<u16>,
 }
 
 impl Ledger {
@@ -123,6 +125,21 @@ impl Ledger {
                 && events.iter().any(is_reset)
         };
         events.iter().enumerate().any(|(at, event)| is_below(at, event) || counts_again(event))
+    }
+
+    /// Whether a new node has written to a key before it heard of a deadline of it: to others that may have been the end
+    /// of the key, while the new node and who believes it join what was before it to what was written then. README.md
+    /// says so; a comparison of digests makes them equal.
+    pub fn has_missed_an_end(&self) -> bool {
+        let has_deadline = |event: &&Event| match event.op() {
+            Op::Set { deadline: SetDeadline::At(_), .. } => true,
+            Op::Deadline { at } => at.is_some(),
+            _ => false,
+        };
+        self.keys.values().any(|events| {
+            let mut new = events.iter().filter(|event| self.new_nodes.contains(&event.origin));
+            new.any(|event| events.iter().filter(has_deadline).any(|end| !event.has_seen(end) && !end.has_seen(event)))
+        })
     }
 
     pub fn events(&self) -> impl Iterator<Item = &Event> {
@@ -195,9 +212,13 @@ impl World {
         // Members do not count what it acknowledges: neither its files nor its clock could tell it that it has been here.
         let is_later = |known: &OriginId| known.node == own.node && known.incarnation > own.incarnation;
         self.nodes[at].is_unheard = self.ledger.origins.iter().any(is_later);
+        let is_new = !self.ledger.origins.iter().any(|known| known.node == own.node);
         let number = self.ledger.number(own);
         if self.now_us > 0 {
             self.ledger.newcomers.insert(number);
+            if is_new {
+                self.ledger.new_nodes.insert(number);
+            }
         }
     }
 

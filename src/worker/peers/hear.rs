@@ -266,11 +266,13 @@ impl Worker {
             }
             fetched = fetched.saturating_sub(1);
             let Some(head) = record::head(rest) else { return false };
-            match self.shard.merge(&rest[..head.bytes], &origin, merging.is_none(), now) {
+            let writer = origin(head.origin);
+            let filling =
+                merging.as_deref_mut().zip(writer).filter(|(merging, of)| merging.fills_gap(&self.shard, *of));
+            match self.shard.merge(&rest[..head.bytes], &origin, filling.is_none(), now) {
                 Merged::Malformed => return false,
                 Merged::Applied => {
-                    let writer = origin(head.origin);
-                    if let (Some(merging), Some(writer)) = (merging.as_deref_mut(), writer) {
+                    if let Some((merging, writer)) = filling {
                         merging.streamed(writer, head.hlc);
                     }
                     // What others wrote may have waited for a way here: it says nothing of this link.

@@ -93,6 +93,10 @@ pub struct Draw<'a> {
     pub resets: bool,
     /// Values fill backlogs.
     pub is_fat: bool,
+    /// How far away deadlines are at most.
+    pub deadline_ms_max: u64,
+    /// Keys with deadlines come and go, and are left alone while so many others come.
+    pub passing: Option<u64>,
     /// Never the same twice.
     serial: &'a mut u64,
 }
@@ -105,6 +109,13 @@ impl Draw<'_> {
             0 => format!("{letter}{number}{{t}}").into_bytes(),
             _ => format!("{letter}{number}").into_bytes(),
         }
+    }
+
+    /// A key that is new now, and one that was new a while ago and has been left alone since.
+    pub fn passing_keys(&mut self, letter: char) -> [Vec<u8>; 2] {
+        let new = *self.serial / 4 + self.passing.unwrap_or_default() + 8;
+        let old = *self.serial / 4 + self.rng.below(4);
+        [new + self.rng.below(2), old].map(|number| format!("{letter}{number}").into_bytes())
     }
 
     /// A short value nobody has written before.
@@ -143,6 +154,8 @@ pub struct Mix {
     spread: u64,
     resets: bool,
     is_fat: bool,
+    deadline_ms_max: u64,
+    passing: Option<u64>,
     pipeline_max: u64,
     flush_one_in: u64,
     serial: u64,
@@ -150,9 +163,13 @@ pub struct Mix {
 
 impl Mix {
     pub fn draw(rng: &mut Rng, _nodes: usize, clients: &[usize], is_fat: bool) -> Self {
-        let mut weights: Vec<u64> = ALL.iter().map(|_| if rng.chance(2) { 1 + rng.below(8) } else { 0 }).collect();
+        let one = rng.below(ALL.len() as u64) as usize;
+        // Some faults show only where nearly all commands are of one kind.
+        let is_pure = rng.chance(4);
+        let mut weights: Vec<u64> =
+            ALL.iter().map(|_| if !is_pure && rng.chance(2) { 1 + rng.below(8) } else { 0 }).collect();
         if weights.iter().all(|&weight| weight == 0) {
-            weights[rng.below(ALL.len() as u64) as usize] = 1;
+            weights[one] = 1;
         }
         Self {
             weights,
@@ -160,6 +177,9 @@ impl Mix {
             spread: [1, 2, 4, 16, 64][rng.below(5) as usize],
             resets: !rng.chance(3),
             is_fat,
+            // Clocks jump farther than that, so that a deadline is over for some nodes and not for others.
+            deadline_ms_max: [200, 2000, 8000][rng.below(3) as usize],
+            passing: rng.chance(2).then(|| 4 << rng.below(5)),
             pipeline_max: [1, 1, 4, if is_fat { 4 } else { 12 }][rng.below(4) as usize],
             flush_one_in: if rng.chance(8) { 100 } else { 0 },
             serial: 0,
@@ -204,6 +224,8 @@ impl Mix {
             spread: self.spread,
             resets: self.resets,
             is_fat: self.is_fat,
+            deadline_ms_max: self.deadline_ms_max,
+            passing: self.passing,
             serial: &mut self.serial,
         })
     }
