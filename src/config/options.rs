@@ -286,7 +286,7 @@ const LIMITS: &[Opt] = &[
         Anytime,
         client_query_buffer_limit,
         MEGABYTE,
-        "most bytes of a client's unfinished commands"
+        "most bytes of a client's unfinished commands, and of a partition on its way here whole"
     ),
     row!(
         "client-output-buffer-limit",

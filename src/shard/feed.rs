@@ -387,10 +387,10 @@ mod tests {
         feed.pump(&a, &mut out, 1 << 20);
         let whole = blocks(&out);
         let origin = called(&a, &reader);
-        let mut merging = reader.begin_merging(&whole[0].1, &origin).expect("well formed");
+        let merging = reader.begin_merging(&whole[0].1, &origin).expect("well formed");
         assert!(merging.fills_gap(&reader, called(&a, &reader)(0).expect("room")));
         assert!(!merging.fills_gap(&reader, called(&b, &reader)(0).expect("room")), "it has been streamed");
-        reader.end_merging(&mut merging, NOW);
+        reader.end_merging(&merging, NOW);
         let trimmed = |of: &Shard| reader.backlog.trimmed().get(called(of, &reader)(0).expect("room"), at.0.into());
         assert!(trimmed(&a) > Hlc::default());
         assert_eq!(trimmed(&b), Hlc::default(), "it can be passed on");

@@ -66,6 +66,10 @@ impl Worker {
             queue("acknowledgements of a member that cannot count yet", count, WAITING_MAX + PARTITIONS, Slack::None)
         });
         let noted = queue("writes noted for comparisons", self.shard.keys.noted(), CHANGES_MAX, Slack::None);
-        sessions.chain(under_way).chain(waiting).chain([noted])
+        let limit = self.config.client_query_buffer_limit as usize;
+        let wholes = self
+            .wholes_under_way()
+            .map(move |bytes| queue("bytes of a partition that comes whole", bytes, limit, Slack::None));
+        sessions.chain(under_way).chain(waiting).chain(wholes).chain([noted])
     }
 }

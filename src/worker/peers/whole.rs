@@ -3,8 +3,8 @@
 //! A link may break in the middle, and what it had brought by then might be of a run that is over and known to nobody
 //! else: joined, it would stay here, above the version vector, and reach nobody. So what comes is kept, with the records
 //! that the same link streams beside it, and joined in the order it came when the end is here: a part of it whenever
-//! more comes and the rest in the background. That takes as many bytes as the partition has; a master sends one at a
-//! time per core.
+//! more comes and the rest in the background. That takes as many bytes as the partition has, at most
+//! `client-query-buffer-limit`: beyond it the link is broken with that reason. A master sends one at a time per core.
 
 use std::collections::VecDeque;
 
@@ -25,6 +25,8 @@ pub(super) struct Whole {
     from: From,
     /// Blocks of it, and of records of the partition, in the order they came.
     blocks: VecDeque<(Kind, Vec<u8>)>,
+    /// How many they hold.
+    bytes: usize,
     /// All of it is here: the rest goes on if the link breaks.
     pub(super) is_complete: bool,
     /// It is being joined.
@@ -44,20 +46,46 @@ impl Worker {
             if self.peers.wholes.get(&key).is_some_and(|whole| whole.is_complete) {
                 self.join_whole(key, usize::MAX, now);
             }
-            let whole = Whole { from: from.clone(), blocks: VecDeque::new(), is_complete: false, merging: None };
+            let whole =
+                Whole { from: from.clone(), blocks: VecDeque::new(), bytes: 0, is_complete: false, merging: None };
             self.peers.wholes.insert(key, whole);
         }
         let Some(whole) = self.peers.wholes.get_mut(&key) else { return false };
         whole.blocks.push_back((kind, bytes.to_vec()));
+        whole.bytes += bytes.len();
         whole.is_complete |= kind == Kind::FullEnd;
+        if self.is_too_large(key) {
+            return false;
+        }
         // As fast as more comes, so that the background never falls behind.
         self.join_wholes(2 * bytes.len(), now);
         true
     }
 
+    // Whether more is on its way than may be; then it is dropped.
+    fn is_too_large(&mut self, key: (PeerId, u8)) -> bool {
+        let most = self.config.client_query_buffer_limit as usize;
+        if self.peers.wholes.get(&key).is_none_or(|whole| whole.bytes <= most) {
+            return false;
+        }
+        self.peers.wholes.remove(&key);
+        tracing::warn!(
+            partition = key.1,
+            "a whole partition takes more than client-query-buffer-limit ({most} bytes), its link is given up: raise the \
+             limit"
+        );
+        true
+    }
+
+    /// Bytes of partitions that come whole and are not joined yet.
+    pub(in super::super) fn wholes_under_way(&self) -> impl Iterator<Item = usize> + '_ {
+        self.peers.wholes.values().map(|whole| whole.bytes)
+    }
+
     /// Keeps records that came beside a whole partition, or behind it. False: none is under way.
     pub(super) fn keep_beside(&mut self, link: PeerId, partition: u8, records: &[u8]) -> bool {
         let Some(whole) = self.peers.wholes.get_mut(&(link, partition)) else { return false };
+        whole.bytes += records.len();
         match whole.blocks.back_mut() {
             Some((Kind::Records, bytes)) if bytes.len() < SLICE_BYTES => bytes.extend_from_slice(records),
             _ => whole.blocks.push_back((Kind::Records, records.to_vec())),
@@ -94,6 +122,7 @@ impl Worker {
             && let Some((kind, block)) = whole.blocks.pop_front()
         {
             joined += block.len();
+            whole.bytes -= block.len();
             if !self.join_block(&mut whole, kind, &block, now) {
                 let link = key.0;
                 return self.send(link.home, Message::Peer(Box::new(PeerMessage::Broken { link })));
@@ -142,6 +171,8 @@ impl Worker {
             let (record, behind) = rest.split_at(head.bytes);
             if !self.keep_beside(link, head.partition.0, record) {
                 others.extend_from_slice(record);
+            } else if self.is_too_large((link, head.partition.0)) {
+                return None;
             }
             rest = behind;
         }
