@@ -139,7 +139,7 @@ fn blocks(now: Now) -> Vec<u8> {
     }
     let (first, end) = sender.keys.partitions();
     let mut feed = Feed::new(&sender, Versions::new(first, end), Vec::new());
-    feed.pull(Partition(0));
+    feed.pull(&sender, Partition(0));
     let mut blocks = Vec::new();
     feed.pump(&sender, &mut blocks, usize::MAX);
     blocks

@@ -57,7 +57,7 @@ impl Versions {
     }
 
     /// What is known of one partition: every origin with a reading above zero.
-    pub fn column(&self, partition: usize) -> impl Iterator<Item = (OriginIdx, Hlc)> + '_ {
+    pub fn column(&self, partition: usize) -> impl Iterator<Item = (OriginIdx, Hlc)> + Clone + '_ {
         (0..self.origins())
             .map(move |origin| (OriginIdx(origin as u16), self.get(OriginIdx(origin as u16), partition)))
             .filter(|&(_, hlc)| hlc > Hlc::ZERO)

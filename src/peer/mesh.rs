@@ -157,10 +157,12 @@ pub enum PeerMessage {
     },
     /// Between a link's home and the core that deals turns.
     Turn(Turn),
-    /// A shard to a link's home: it sent something unreadable.
+    /// A shard to a link's home: it cannot go on.
     Broken {
         /// Which.
         link: PeerId,
+        /// Why.
+        reason: &'static str,
     },
     /// A shard to a link's home: a whole partition is merged.
     Merged {

@@ -4,6 +4,8 @@
 //! every acknowledgement. A record goes out when it is above `sent` and its origin is not one the reader hears
 //! directly. So every (origin, partition) stream reaches the reader gapless, whatever the topology.
 
+use std::collections::VecDeque;
+
 use smallvec::SmallVec;
 
 use super::Shard;
@@ -36,8 +38,9 @@ pub struct Feed {
     recheck: bool,
     /// Held partitions were announced at this many announcements ago.
     announced: bool,
-    /// Partitions the reader has asked for.
-    pulls: Vec<Partition>,
+    /// Partitions the reader has asked for, and what shall be streamed before them: where a core logs faster than it
+    /// sends, the end would never come.
+    pulls: VecDeque<(Partition, Position)>,
     full: Option<Full>,
     /// Behind these positions the reader shall acknowledge: what was asked for first, and what was asked for since.
     ask_behind: [Option<Position>; 2],
@@ -65,7 +68,7 @@ impl Feed {
             held: vec![SmallVec::new(); end - first],
             recheck: true,
             announced: false,
-            pulls: Vec::new(),
+            pulls: VecDeque::new(),
             full: None,
             ask_behind: [None; 2],
             full_merges: 0,
@@ -97,10 +100,14 @@ impl Feed {
     }
 
     /// The reader asks for a whole partition.
-    pub fn pull(&mut self, partition: Partition) {
-        if !self.pulls.contains(&partition) && self.full.as_ref().is_none_or(|full| full.partition != partition) {
-            self.pulls.push(partition);
+    pub fn pull(&mut self, shard: &Shard, partition: Partition) {
+        if !self.is_asked_for(partition) && self.full.as_ref().is_none_or(|full| full.partition != partition) {
+            self.pulls.push_back((partition, shard.backlog.end()));
         }
+    }
+
+    fn is_asked_for(&self, partition: Partition) -> bool {
+        self.pulls.iter().any(|(known, _)| *known == partition)
     }
 
     /// Something was put into the data without going through the backlog: partitions may have fallen behind.
@@ -145,7 +152,7 @@ impl Feed {
         }
         // What can be streamed goes before what comes whole.
         while out.len() - start < bytes_max
-            && (self.full.is_some() || self.cursor == shard.backlog.end())
+            && (self.full.is_some() || self.pulls.front().is_some_and(|(_, before)| self.cursor >= *before))
             && self.full_step(shard, out)
         {}
         out.len() - start < bytes_max && self.cursor < shard.backlog.end()
@@ -195,11 +202,11 @@ impl Feed {
         let origins = || (0..shard.versions.origins().max(trimmed.origins())).map(|origin| OriginIdx(origin as u16));
         // A reader that lacks what was forgotten here was no member then: what it holds may be older than deletes we
         // no longer remember, and our records of them would kill there what we take from it. It gets states instead.
-        let forgotten =
-            |origin, partition| shard.keys.forgotten(partition).hlc().min(shard.versions.get(origin, partition));
         for partition in first..end {
             let is_lacked = |origin, hlc| !self.skip.contains(&origin) && hlc > self.sent.get(origin, partition);
-            let was_away = origins().any(|origin| is_lacked(origin, forgotten(origin, partition)));
+            let mut forgotten = shard.keys.forgotten_of(partition);
+            let was_away = forgotten
+                .any(|stamp| is_lacked(stamp.origin(), stamp.hlc().min(shard.versions.get(stamp.origin(), partition))));
             let behind: SmallVec<[OriginIdx; 4]> =
                 origins().filter(|&origin| was_away || is_lacked(origin, trimmed.get(origin, partition))).collect();
             let held = &mut self.held[partition - first];
@@ -220,7 +227,7 @@ impl Feed {
         let held: Vec<u8> = (0..self.held.len())
             .filter(|&at| !self.held[at].is_empty())
             .map(|at| (first + at) as u8)
-            .filter(|&partition| merging != Some(Partition(partition)) && !self.pulls.contains(&Partition(partition)))
+            .filter(|&partition| merging != Some(Partition(partition)) && !self.is_asked_for(Partition(partition)))
             .collect();
         if !held.is_empty() {
             block::put(out, Kind::Behind, |out| out.extend_from_slice(&held));
@@ -230,10 +237,7 @@ impl Feed {
     // One step of a full merge; false when there is none under way.
     fn full_step(&mut self, shard: &Shard, out: &mut Vec<u8>) -> bool {
         let Some(full) = &mut self.full else {
-            if self.pulls.is_empty() {
-                return false;
-            }
-            let partition = self.pulls.remove(0);
+            let Some((partition, _)) = self.pulls.pop_front() else { return false };
             self.begin_full(shard, partition, out);
             return true;
         };
@@ -281,7 +285,9 @@ impl Feed {
         let at = usize::from(partition.0);
         block::put(out, Kind::FullBegin, |out| {
             out.push(partition.0);
-            state::put_stamp(out, shard.keys.forgotten(at));
+            let forgotten = shard.keys.forgotten_of(at);
+            put_varint(out, forgotten.clone().count() as u64);
+            forgotten.for_each(|stamp| state::put_stamp(out, stamp));
             let flushes: Vec<(u16, Stamp)> = (0..shard.keys.databases() as u16)
                 .map(|db| (db, shard.keys.flushed(Db(db), at)))
                 .filter(|(_, stamp)| !stamp.is_zero())
@@ -383,17 +389,43 @@ mod tests {
         take_records(&mut reader, &said[1].1, &a);
 
         out.clear();
-        feed.pull(at);
+        feed.pull(&a, at);
         feed.pump(&a, &mut out, 1 << 20);
         let whole = blocks(&out);
-        let origin = called(&a, &reader);
-        let merging = reader.begin_merging(&whole[0].1, &origin).expect("well formed");
-        assert!(merging.fills_gap(&reader, called(&a, &reader)(0).expect("room")));
-        assert!(!merging.fills_gap(&reader, called(&b, &reader)(0).expect("room")), "it has been streamed");
+        let [a_there, b_there] = [&a, &b].map(|of| called(of, &reader)(0).expect("room"));
+        let mut merging = reader.begin_merging(&whole[0].1, &called(&a, &reader)).expect("well formed");
+        assert!(merging.fills_gap(&reader, a_there));
+        assert!(!merging.fills_gap(&reader, b_there), "it has been streamed");
+        let all_of_a = a.versions.get(OriginIdx::OWN, at.0.into());
+        merging.streamed(a_there, all_of_a.next());
+        reader.versions.raise(a_there, at.0.into(), all_of_a);
+        assert!(merging.fills_gap(&reader, a_there), "of what came beside it nobody can be streamed");
         reader.end_merging(&merging, NOW);
-        let trimmed = |of: &Shard| reader.backlog.trimmed().get(called(of, &reader)(0).expect("room"), at.0.into());
-        assert!(trimmed(&a) > Hlc::default());
-        assert_eq!(trimmed(&b), Hlc::default(), "it can be passed on");
+        let trimmed = |origin| reader.backlog.trimmed().get(origin, at.0.into());
+        assert_eq!([trimmed(a_there), trimmed(b_there)], [all_of_a.next(), Hlc::default()]);
+    }
+
+    /// In a ring a write takes a while to the last reader, and a later delete is forgotten meanwhile: it has acknowledged
+    /// that.
+    #[test]
+    fn who_has_all_that_was_forgotten_is_streamed_older_writes() {
+        let (mut a, mut b, reader) = (shard_of(1, 1 << 16), shard_of(2, 1 << 16), shard_of(3, 1 << 16));
+        write(&mut b, 10);
+        let records = b.backlog.read(b.backlog.start()).expect("there is one").to_vec();
+        take_records(&mut a, &records, &b);
+        write(&mut a, 10);
+        let at = KeyRef::new(a.realm(), b"k").slot.partition();
+        let last = a.versions.get(OriginIdx::OWN, at.0.into());
+        a.keys.raise_forgotten(at.0.into(), Stamp::new(last, OriginIdx::OWN));
+        let said = |has: Hlc| {
+            let mut versions = reader.versions.clone();
+            versions.raise(OriginIdx::OWN, at.0.into(), has);
+            let mut out = Vec::new();
+            Feed::new(&a, versions, Vec::new()).pump(&a, &mut out, 1 << 20);
+            blocks(&out).into_iter().map(|(kind, _)| kind).collect::<Vec<_>>()
+        };
+        assert_eq!(said(last), [Kind::Records]);
+        assert_eq!(said(Hlc::default()), [Kind::Behind], "it was no member then");
     }
 
     #[test]

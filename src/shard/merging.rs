@@ -63,7 +63,10 @@ impl Shard {
         let (&partition, rest) = input.split_first()?;
         input = rest;
         let at = usize::from(partition);
-        let forgotten = state::take_stamp(&mut input, origin)?;
+        let mut forgotten = Vec::new();
+        for _ in 0..take_varint(&mut input)? {
+            forgotten.push(state::take_stamp(&mut input, origin)?);
+        }
         let mut flushes = Vec::new();
         for _ in 0..take_varint(&mut input)? {
             let db = Db(u16::try_from(take_varint(&mut input)?).ok()?);
@@ -84,7 +87,9 @@ impl Shard {
                 self.keys.flush(db, at, stamp, newest);
             }
         }
-        self.keys.raise_forgotten(at, forgotten);
+        for stamp in forgotten {
+            self.keys.raise_forgotten(at, stamp);
+        }
         for (origin, hlc) in theirs.column(at).chain(ahead.iter().map(|stamp| (stamp.origin(), stamp.hlc()))) {
             self.raise_ahead(at, origin, hlc);
         }
@@ -165,10 +170,11 @@ impl Shard {
 }
 
 impl Merging {
-    /// Whether what an origin wrote before its next record is here only when all of the partition is.
+    /// Whether what an origin wrote before its next record is here only when all of the partition is; or is here, but has
+    /// come beside it and was not logged, and another link has meanwhile brought what was before that.
     pub fn fills_gap(&self, shard: &Shard, origin: OriginIdx) -> bool {
         let at = usize::from(self.partition.0);
-        self.theirs.get(origin, at) > shard.versions.get(origin, at)
+        self.theirs.get(origin, at).max(self.streamed.get(origin, at)) > shard.versions.get(origin, at)
     }
 
     /// A record of the partition came over the same link and was applied.

@@ -231,7 +231,9 @@ impl Chunk {
             for db in 0..shard.keys.databases() as u16 {
                 put_floor(&mut flushed, Some(db), partition, shard.keys.flushed(Db(db), partition));
             }
-            put_floor(&mut forgotten, None, partition, shard.keys.forgotten(partition));
+            for stamp in shard.keys.forgotten_of(partition) {
+                put_floor(&mut forgotten, None, partition, stamp);
+            }
         }
         put::aux(&mut self.bytes, aux::VERSIONS, &versions);
         if !ahead.is_empty() {

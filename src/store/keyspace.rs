@@ -36,6 +36,7 @@ use crate::merge::key::KeyState;
 use crate::merge::op::Op;
 use crate::merge::realm::Realm;
 use crate::merge::stamp::Stamp;
+use crate::merge::version::Versions;
 use garbage::Garbage;
 use packing::{Change, apply_to_plain, change_entry, made, newest_of, pack, tally_of};
 pub use packing::{deadline_of, unpack};
@@ -98,6 +99,8 @@ pub struct Keyspace {
     floors: Vec<Stamp>,
     /// Per partition, the latest stamp ever forgotten: local writes are minted above it.
     forgotten: Vec<Stamp>,
+    /// The same by origin.
+    forgotten_of: Versions,
     /// Per partition, the latest stamp that came with a whole key: the version vector may not cover it yet.
     joined: Vec<Stamp>,
     trash: Trash,
@@ -130,6 +133,7 @@ impl Keyspace {
             garbage: (0..width).map(|_| VecDeque::new()).collect(),
             floors: vec![Stamp::ZERO; databases * width],
             forgotten: vec![Stamp::ZERO; width],
+            forgotten_of: Versions::new(first, end),
             joined: vec![Stamp::ZERO; width],
             trash: Trash::default(),
             databases,

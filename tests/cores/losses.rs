@@ -226,15 +226,22 @@ fn a_partition_that_comes_whole_is_here_whole_or_not_at_all() {
 
 #[test]
 fn a_partition_that_is_larger_than_may_be_on_its_way_comes_when_the_limit_is_raised() {
-    let mut nodes = Nodes::new(7, &[1, 2]);
+    let mut nodes = Nodes::new(7, &[1, 3]);
     assert_eq!(nodes.on(1, "CONFIG SET client-query-buffer-limit 1mb"), "OK");
     nodes.cut(1);
-    for n in 0..30 {
-        nodes.on(0, &format!("SETRANGE {{k}}{n} 50000 v"));
-    }
+    let write = |nodes: &mut Nodes, round: usize| {
+        for n in 0..30 {
+            nodes.on(0, &format!("SETRANGE {{k}}{n} 50000 {round}"));
+            nodes.on(0, &format!("SET other{n} {round}"));
+        }
+    };
+    write(&mut nodes, 1);
     nodes.join(1, Way::Whole);
-    nodes.pass_ms(5000);
-    assert_eq!(nodes.on(1, "EXISTS {k}0 {k}29"), "0");
+    nodes.pass_ms(1000);
+    write(&mut nodes, 2);
+    nodes.pass_ms(4000);
+    assert_eq!(nodes.on(1, "EXISTS {k}0 {k}29"), "0", "neither whole nor what was streamed beside it");
+    assert_eq!(nodes.on(1, "GET other29"), "2", "all else goes on");
     let held = nodes.world.nodes[1].cores.iter().flat_map(|core| core.queues()).map(|queue| queue.len).max();
     assert!(held < Some(1 << 20), "{held:?}");
     assert_eq!(nodes.on(1, "CONFIG SET client-query-buffer-limit 1gb"), "OK");

@@ -269,7 +269,7 @@ impl Mesh {
         let mut bytes = Vec::new();
         let sender = &self.nodes[from].shard;
         let mut feed = Feed::new(sender, sender.versions.clone(), Vec::new());
-        feed.pull(Partition(partition as u8));
+        feed.pull(sender, Partition(partition as u8));
         feed.pump(sender, &mut bytes, usize::MAX);
         let mut blocks = Vec::new();
         let mut rest = bytes.as_slice();

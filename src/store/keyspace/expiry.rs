@@ -1,5 +1,6 @@
 //! The end of keys: deadlines that pass, and when they are final, so that what they put an end to may go.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -9,6 +10,7 @@ use super::packing::{deadline_of, every_stamp_of, newest_of, tally_of};
 use super::{KeyRef, KeyState, Keyspace, Packed};
 use crate::base::ids::{Db, Slot};
 use crate::mem::entry::View;
+use crate::merge::origins::OriginIdx;
 use crate::merge::stamp::Stamp;
 use crate::store::deadlines::{Due, SUSPECTS};
 
@@ -179,6 +181,22 @@ impl Keyspace {
         due.at < limit_ms && self.entry_of(due).is_none_or(|entry| every_stamp_of(entry, &is_old))
     }
 
+    // Of every origin that has a write in a key a stamp that is not below its last there. Fields of a hash are not
+    // walked: any origin may have written the newest.
+    fn all_of(&self, entry: &Packed) -> SmallVec<[Stamp; 8]> {
+        let found = RefCell::new(SmallVec::new());
+        every_stamp_of(entry, &|stamp| {
+            found.borrow_mut().push(stamp);
+            true
+        });
+        let mut found = found.into_inner();
+        if let View::Rich(KeyState { hash: Some(hash), .. }) = entry.view() {
+            let newest = hash.newest().hlc();
+            found.extend((0..self.realm.origins.count()).map(|origin| Stamp::new(newest, OriginIdx(origin as u16))));
+        }
+        found
+    }
+
     fn finish_due(&mut self, due: &Due) {
         let Some(bytes) = self.owner_of(due) else {
             self.past.remove(due);
@@ -187,8 +205,9 @@ impl Keyspace {
         let realm = Arc::clone(&self.realm);
         let key = KeyRef { bytes: &bytes, hash: due.hash, slot: due.slot };
         let Some(entry) = self.find(due.db, &key) else { return };
-        let newest = self.newest_of(entry);
-        self.raise_forgotten(usize::from(due.slot.partition().0), newest);
+        for stamp in self.all_of(entry) {
+            self.raise_forgotten(usize::from(due.slot.partition().0), stamp);
+        }
         let mut waste = None;
         self.update(due.db, &key, |state| {
             waste = state.cut_off_finished(&realm);

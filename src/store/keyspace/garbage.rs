@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::packing::tally_of;
 use super::{KeyRef, Keyspace, Packed};
 use crate::base::ids::{Db, Slot};
@@ -22,10 +24,18 @@ impl Keyspace {
         self.forgotten[partition - self.first_partition]
     }
 
-    /// Raises what [`Keyspace::forgotten`] answers (a full merge or snapshot brings the sender's).
+    /// The latest write ever forgotten in a partition of each origin. Who has acknowledged all of these lacks nothing
+    /// that was forgotten, though it may lack other writes that are older than the latest of them.
+    pub fn forgotten_of(&self, partition: usize) -> impl Iterator<Item = Stamp> + Clone + '_ {
+        self.forgotten_of.column(partition).map(|(origin, hlc)| Stamp::new(hlc, origin))
+    }
+
+    /// Raises what [`Keyspace::forgotten`] and [`Keyspace::forgotten_of`] answer (a full merge or snapshot brings the
+    /// sender's).
     pub fn raise_forgotten(&mut self, partition: usize, stamp: Stamp) {
         let known = &mut self.forgotten[partition - self.first_partition];
         *known = self.realm.origins.later(*known, stamp);
+        self.forgotten_of.raise(stamp.origin(), partition, stamp.hlc());
     }
 
     /// Forgets what every member has heard of, looking at no more than `budget` keys of a partition. Stops at the
@@ -43,13 +53,14 @@ impl Keyspace {
             }
             let realm = Arc::clone(&self.realm);
             let key = KeyRef { bytes: &bytes, hash: garbage.hash, slot: garbage.slot };
-            let mut forgotten = self.forgotten[local];
+            let mut forgotten = SmallVec::<[Stamp; 8]>::new();
             self.update(garbage.db, &key, |state| {
-                let mut forget = |stamp| forgotten = realm.origins.later(forgotten, stamp);
-                state.collect(&realm, stable, &mut forget, budget);
+                state.collect(&realm, stable, &mut |stamp| forgotten.push(stamp), budget);
                 true
             });
-            self.forgotten[local] = forgotten;
+            for stamp in forgotten {
+                self.raise_forgotten(partition, stamp);
+            }
             if self.find(garbage.db, &key).is_some_and(|entry| tally_of(entry).garbage) {
                 self.garbage[local].push_back(garbage);
                 return false;

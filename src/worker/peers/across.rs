@@ -1,7 +1,7 @@
 //! What cores tell each other about links and feeds.
 
 use super::super::Worker;
-use super::super::batch::Message;
+use super::whole::UNREADABLE;
 use super::*;
 use crate::base::ids::ShardId;
 use crate::base::time::Now;
@@ -79,7 +79,7 @@ impl Worker {
                 if let Some(served) = self.peers.feeds.iter_mut().find(|served| served.id == feed)
                     && (first..end).contains(&usize::from(partition.0))
                 {
-                    served.feed.pull(partition);
+                    served.feed.pull(&self.shard, partition);
                 }
             }
             PeerMessage::FeedStop { feed } => {
@@ -95,8 +95,7 @@ impl Worker {
             PeerMessage::FromLink { from, items } => {
                 for (kind, bytes) in items {
                     if !self.take_from_link(&from, kind, &bytes, now) {
-                        let link = from.link;
-                        self.send(link.home, Message::Peer(Box::new(PeerMessage::Broken { link })));
+                        self.give_up(from.link, UNREADABLE);
                     }
                 }
             }
@@ -105,11 +104,12 @@ impl Worker {
             PeerMessage::LinkGone { link } => {
                 self.comparable_left(link);
                 self.drop_wholes(link);
+                self.peers.given_up.remove(&link);
             }
             PeerMessage::Turn(turn) => self.turn(turn, now),
-            PeerMessage::Broken { link } => {
+            PeerMessage::Broken { link, reason } => {
                 if self.peers.conns.contains_key(&link.conn) {
-                    self.break_conn(link.conn, "it sent something unreadable", now);
+                    self.break_conn(link.conn, reason, now);
                 }
             }
             PeerMessage::Doubtful { partition, link } => self.pull_doubtful(partition, link),

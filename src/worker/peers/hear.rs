@@ -235,6 +235,9 @@ impl Worker {
 
     // Applies what a link brought for this shard. False: unreadable.
     pub(super) fn take_from_link(&mut self, from: &From, kind: Kind, bytes: &[u8], now: Now) -> bool {
+        if self.peers.given_up.contains(&from.link) {
+            return true;
+        }
         match kind {
             Kind::Records if self.peers.wholes.is_empty() => self.join_records(from, bytes, None, now),
             Kind::Records => {

@@ -66,6 +66,9 @@ pub(super) struct Peers {
     feeds: Vec<ShardFeed>,
     /// Partitions that come whole, by link.
     wholes: BTreeMap<(PeerId, u8), Whole>,
+    /// Links whose homes have been told to break them, until they are gone. What still comes of them is not taken: it
+    /// would be behind what was not.
+    given_up: BTreeSet<PeerId>,
     pub(super) roster: Roster,
     /// Masters that are heard directly, on any core.
     direct: Vec<OriginId>,
@@ -172,6 +175,7 @@ impl Peers {
             conns: BTreeMap::new(),
             feeds: Vec::new(),
             wholes: BTreeMap::new(),
+            given_up: BTreeSet::new(),
             roster: Roster::new(own, shards),
             direct: Vec::new(),
             runs: Runs::default(),
@@ -197,6 +201,7 @@ impl Worker {
     /// Brings the masters this core dials in line with the configuration.
     pub(super) fn reconcile_peers(&mut self) {
         let config = Arc::clone(&self.config);
+        self.ask_again_for_refused();
         if config.multi_master || config.active_replica || !config.replicaof.is_empty() {
             self.shard.logging = true;
             self.peers.active = true;

@@ -137,7 +137,7 @@ impl Worker {
         turns.into_iter().for_each(|turn| self.say_turn(turn));
     }
 
-    /// A master cannot stream what we lack of these partitions. It says so again every second while that is so.
+    /// A master cannot stream all that we lack of these partitions. It says so again every second while that is so.
     pub(super) fn told_behind(&mut self, id: ConnId, partitions: &[u8], now: Now) -> Option<()> {
         let conn = self.peers.conns.get_mut(&id)?;
         for &partition in partitions {

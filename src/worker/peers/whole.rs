@@ -4,7 +4,8 @@
 //! else: joined, it would stay here, above the version vector, and reach nobody. So what comes is kept, with the records
 //! that the same link streams beside it, and joined in the order it came when the end is here: a part of it whenever
 //! more comes and the rest in the background. That takes as many bytes as the partition has, at most
-//! `client-query-buffer-limit`: beyond it the link is broken with that reason. A master sends one at a time per core.
+//! `client-query-buffer-limit`. Beyond it nothing of that partition is taken from this link, not what is streamed of it
+//! either, until the limit is another. A master sends one at a time per core.
 
 use std::collections::VecDeque;
 
@@ -17,6 +18,9 @@ use crate::shard::block::Kind;
 use crate::shard::merging::Merging;
 use crate::shard::record;
 
+/// Why a link is given up that a newer or broken node is at the other end of.
+pub(super) const UNREADABLE: &str = "it sent something unreadable";
+
 /// Bytes joined in one go.
 const SLICE_BYTES: usize = 64 * 1024;
 
@@ -27,6 +31,8 @@ pub(super) struct Whole {
     blocks: VecDeque<(Kind, Vec<u8>)>,
     /// How many they hold.
     bytes: usize,
+    /// It has become too large: nothing is kept of it any more.
+    is_refused: bool,
     /// All of it is here: the rest goes on if the link breaks.
     pub(super) is_complete: bool,
     /// It is being joined.
@@ -46,35 +52,50 @@ impl Worker {
             if self.peers.wholes.get(&key).is_some_and(|whole| whole.is_complete) {
                 self.join_whole(key, usize::MAX, now);
             }
-            let whole =
-                Whole { from: from.clone(), blocks: VecDeque::new(), bytes: 0, is_complete: false, merging: None };
+            let (from, blocks) = (from.clone(), VecDeque::new());
+            let whole = Whole { from, blocks, bytes: 0, is_refused: false, is_complete: false, merging: None };
             self.peers.wholes.insert(key, whole);
         }
         let Some(whole) = self.peers.wholes.get_mut(&key) else { return false };
+        if whole.is_refused {
+            return true;
+        }
         whole.blocks.push_back((kind, bytes.to_vec()));
         whole.bytes += bytes.len();
         whole.is_complete |= kind == Kind::FullEnd;
-        if self.is_too_large(key) {
-            return false;
-        }
+        self.refuse_if_too_large(key);
         // As fast as more comes, so that the background never falls behind.
         self.join_wholes(2 * bytes.len(), now);
         true
     }
 
-    // Whether more is on its way than may be; then it is dropped.
-    fn is_too_large(&mut self, key: (PeerId, u8)) -> bool {
+    // What is complete is being joined, and as fast as more comes.
+    fn refuse_if_too_large(&mut self, key: (PeerId, u8)) {
         let most = self.config.client_query_buffer_limit as usize;
-        if self.peers.wholes.get(&key).is_none_or(|whole| whole.bytes <= most) {
-            return false;
-        }
-        self.peers.wholes.remove(&key);
+        let Some(whole) = self.peers.wholes.get_mut(&key).filter(|whole| !whole.is_complete && whole.bytes > most)
+        else {
+            return;
+        };
+        (whole.is_refused, whole.blocks, whole.bytes) = (true, VecDeque::new(), 0);
         tracing::warn!(
             partition = key.1,
-            "a whole partition takes more than client-query-buffer-limit ({most} bytes), its link is given up: raise the \
-             limit"
+            "a partition that has to be taken whole is larger than client-query-buffer-limit ({most} bytes), it stays \
+             behind: raise the limit"
         );
-        true
+    }
+
+    /// The limit may be another one.
+    pub(super) fn ask_again_for_refused(&mut self) {
+        let refused = self.peers.wholes.iter().filter(|(_, whole)| whole.is_refused);
+        let links: Vec<PeerId> = refused.map(|((link, _), _)| *link).collect();
+        links.into_iter().for_each(|link| self.give_up(link, "client-query-buffer-limit may be another now"));
+    }
+
+    /// A link cannot go on: nothing more of it is taken, and its home breaks it.
+    pub(super) fn give_up(&mut self, link: PeerId, reason: &'static str) {
+        if self.peers.given_up.insert(link) {
+            self.send(link.home, Message::Peer(Box::new(PeerMessage::Broken { link, reason })));
+        }
     }
 
     /// Bytes of partitions that come whole and are not joined yet.
@@ -85,11 +106,15 @@ impl Worker {
     /// Keeps records that came beside a whole partition, or behind it. False: none is under way.
     pub(super) fn keep_beside(&mut self, link: PeerId, partition: u8, records: &[u8]) -> bool {
         let Some(whole) = self.peers.wholes.get_mut(&(link, partition)) else { return false };
+        if whole.is_refused {
+            return true;
+        }
         whole.bytes += records.len();
         match whole.blocks.back_mut() {
             Some((Kind::Records, bytes)) if bytes.len() < SLICE_BYTES => bytes.extend_from_slice(records),
             _ => whole.blocks.push_back((Kind::Records, records.to_vec())),
         }
+        self.refuse_if_too_large((link, partition));
         true
     }
 
@@ -124,8 +149,7 @@ impl Worker {
             joined += block.len();
             whole.bytes -= block.len();
             if !self.join_block(&mut whole, kind, &block, now) {
-                let link = key.0;
-                return self.send(link.home, Message::Peer(Box::new(PeerMessage::Broken { link })));
+                return self.give_up(key.0, UNREADABLE);
             }
         }
         if !whole.blocks.is_empty() {
@@ -171,8 +195,6 @@ impl Worker {
             let (record, behind) = rest.split_at(head.bytes);
             if !self.keep_beside(link, head.partition.0, record) {
                 others.extend_from_slice(record);
-            } else if self.is_too_large((link, head.partition.0)) {
-                return None;
             }
             rest = behind;
         }
