@@ -5,6 +5,7 @@
 //! directly. So every (origin, partition) stream reaches the reader gapless, whatever the topology.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use smallvec::SmallVec;
 
@@ -14,7 +15,7 @@ use super::{record, state};
 use crate::base::ids::{Db, Partition, SLOTS_PER_PARTITION, Slot};
 use crate::merge::op::{put_bytes, put_varint};
 use crate::merge::origins::OriginIdx;
-use crate::merge::stamp::Stamp;
+use crate::merge::stamp::{Hlc, Stamp};
 use crate::merge::version::Versions;
 use crate::shard::block::{self, Kind};
 
@@ -201,12 +202,21 @@ impl Feed {
         let trimmed = shard.backlog.trimmed();
         let origins = || (0..shard.versions.origins().max(trimmed.origins())).map(|origin| OriginIdx(origin as u16));
         // A reader that lacks what was forgotten here was no member then: what it holds may be older than deletes we
-        // no longer remember, and our records of them would kill there what we take from it. It gets states instead.
+        // no longer remember, and our records of them would kill there what we take from it. And one that lacks older
+        // writes of somebody who was not waited for (`Stability::unasked`) may have forgotten as much, so that they would
+        // count there for more than they do here. Both get states instead.
+        let realm = Arc::clone(shard.realm());
+        let forgotten = |origin, partition| {
+            let unasked = match origin {
+                OriginIdx::OWN => Hlc::ZERO,
+                _ => shard.stability.unasked(realm.origins.id(origin), partition),
+            };
+            let known = unasked.min(shard.keys.forgotten(partition).hlc());
+            known.max(shard.keys.forgotten_by(origin, partition)).min(shard.versions.get(origin, partition))
+        };
         for partition in first..end {
             let is_lacked = |origin, hlc| !self.skip.contains(&origin) && hlc > self.sent.get(origin, partition);
-            let mut forgotten = shard.keys.forgotten_of(partition);
-            let was_away = forgotten
-                .any(|stamp| is_lacked(stamp.origin(), stamp.hlc().min(shard.versions.get(stamp.origin(), partition))));
+            let was_away = origins().any(|origin| is_lacked(origin, forgotten(origin, partition)));
             let behind: SmallVec<[OriginIdx; 4]> =
                 origins().filter(|&origin| was_away || is_lacked(origin, trimmed.get(origin, partition))).collect();
             let held = &mut self.held[partition - first];
@@ -406,10 +416,13 @@ mod tests {
     }
 
     /// In a ring a write takes a while to the last reader, and a later delete is forgotten meanwhile: it has acknowledged
-    /// that.
+    /// that, and remembers it until the older write is there. Not so if nobody waits for who wrote that.
     #[test]
-    fn who_has_all_that_was_forgotten_is_streamed_older_writes() {
+    fn who_has_all_that_was_forgotten_is_streamed_older_writes_of_members() {
         let (mut a, mut b, reader) = (shard_of(1, 1 << 16), shard_of(2, 1 << 16), shard_of(3, 1 << 16));
+        let run = |incarnation| OriginId { node: Uuid([2; 16]), incarnation };
+        a.stability.add(run(1).node);
+        a.stability.begin(run(1));
         write(&mut b, 10);
         let records = b.backlog.read(b.backlog.start()).expect("there is one").to_vec();
         take_records(&mut a, &records, &b);
@@ -417,15 +430,22 @@ mod tests {
         let at = KeyRef::new(a.realm(), b"k").slot.partition();
         let last = a.versions.get(OriginIdx::OWN, at.0.into());
         a.keys.raise_forgotten(at.0.into(), Stamp::new(last, OriginIdx::OWN));
-        let said = |has: Hlc| {
+        let said = |a: &Shard, has: Hlc| {
             let mut versions = reader.versions.clone();
             versions.raise(OriginIdx::OWN, at.0.into(), has);
             let mut out = Vec::new();
-            Feed::new(&a, versions, Vec::new()).pump(&a, &mut out, 1 << 20);
+            Feed::new(a, versions, Vec::new()).pump(a, &mut out, 1 << 20);
             blocks(&out).into_iter().map(|(kind, _)| kind).collect::<Vec<_>>()
         };
-        assert_eq!(said(last), [Kind::Records]);
-        assert_eq!(said(Hlc::default()), [Kind::Behind], "it was no member then");
+        assert_eq!(said(&a, last), [Kind::Records]);
+        assert_eq!(said(&a, Hlc::default()), [Kind::Behind], "it was no member then");
+        a.note_forgotten();
+        a.stability.begin(run(2));
+        assert_eq!(
+            said(&a, last),
+            [Kind::Behind],
+            "what wrote it is over: who has forgotten the delete did not wait for it"
+        );
     }
 
     #[test]

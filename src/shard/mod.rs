@@ -167,6 +167,12 @@ impl Shard {
         now.wall_ms.max(self.clock.last().wall_ms())
     }
 
+    /// Tells [`Shard::stability`] what has been forgotten by now. Called before members are added or looked after.
+    pub fn note_forgotten(&mut self) {
+        let (keys, (first, end)) = (&self.keys, self.keys.partitions());
+        self.stability.note_forgotten((first..end).map(|at| keys.forgotten(at).hlc()));
+    }
+
     /// Moves the clock to the wall clock and returns a reading below every later stamp of this shard.
     pub fn promise(&mut self, now: Now) -> Hlc {
         self.clock.observe(Hlc::at_ms(now.wall_ms), now.wall_ms, 0);

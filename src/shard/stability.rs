@@ -25,6 +25,8 @@ pub struct Stability {
     standings: Standings,
     /// Configured masters that have not said yet who they are.
     unknown: usize,
+    /// By partition the latest stamp forgotten by now ([`Stability::note_forgotten`]).
+    forgotten: Vec<Hlc>,
 }
 
 struct Member {
@@ -49,6 +51,8 @@ struct Member {
     heard_ms: u64,
     /// Nothing waits for it.
     let_go: bool,
+    /// By partition what had been forgotten when it began to be waited for.
+    before: Vec<Hlc>,
 }
 
 /// A member that has been silent for this long is away.
@@ -65,13 +69,14 @@ pub const WAITING_MAX: usize = 1024;
 impl Stability {
     /// No members but ourselves, for partitions `first..end`.
     pub fn new(first: usize, end: usize) -> Self {
-        Self { first, end, members: Vec::new(), standings: Standings::default(), unknown: 0 }
+        let forgotten = vec![Hlc::ZERO; end - first];
+        Self { first, end, members: Vec::new(), standings: Standings::default(), unknown: 0, forgotten }
     }
 
     /// Adds a member, which has acknowledged nothing yet. Known members stay as they are, forgotten ones forgotten.
     pub fn add(&mut self, node: Uuid) {
         if !self.standings.of(node).forgotten && !self.members.iter().any(|member| member.node == node) {
-            self.members.push(Member::new(node, 0, self.first, self.end));
+            self.members.push(Member::new(node, 0, self.first, self.end, &self.forgotten));
         }
     }
 
@@ -79,12 +84,27 @@ impl Stability {
     /// that starts again may have lost data. What waited for an earlier run's writes would wait for ever where they are
     /// lost.
     pub fn begin(&mut self, run: OriginId) {
-        let (first, end) = (self.first, self.end);
+        let (first, end, forgotten) = (self.first, self.end, &self.forgotten);
         if let Some(member) = self.members.iter_mut().find(|member| member.node == run.node)
             && member.start < run.incarnation
         {
-            *member = Member::new(run.node, run.incarnation, first, end);
+            *member = Member::new(run.node, run.incarnation, first, end, forgotten);
         }
+    }
+
+    /// The latest stamp forgotten in each partition. Called before members are added or looked after.
+    pub fn note_forgotten(&mut self, forgotten: impl Iterator<Item = Hlc>) {
+        for (known, now) in self.forgotten.iter_mut().zip(forgotten) {
+            *known = now;
+        }
+    }
+
+    /// Up to where something may have been forgotten in a partition that this run was not waited for to acknowledge:
+    /// what it writes may not have seen it, and whoever else has forgotten it would take that for more than it is. A run
+    /// that is over, or of nobody we wait for, was never waited for.
+    pub fn unasked(&self, run: OriginId, partition: usize) -> Hlc {
+        let is_it = |member: &&Member| member.node == run.node && member.start == run.incarnation;
+        self.awaited().find(is_it).map_or(Hlc::MAX, |member| member.before[partition - self.first])
     }
 
     /// Whether a member has masters configured that it has not met yet.
@@ -188,6 +208,9 @@ impl Stability {
     /// been let go.
     pub fn tend(&mut self, bytes: usize, bytes_max: usize, now_ms: u64) -> Option<Uuid> {
         for member in self.members.iter_mut().filter(|member| member.spoke) {
+            if member.let_go {
+                member.before.clone_from(&self.forgotten);
+            }
             (member.spoke, member.heard_ms, member.let_go) = (false, now_ms, false);
         }
         if bytes <= bytes_max {
@@ -250,7 +273,7 @@ impl Stability {
 }
 
 impl Member {
-    fn new(node: Uuid, start: u64, first: usize, end: usize) -> Self {
+    fn new(node: Uuid, start: u64, first: usize, end: usize, forgotten: &[Hlc]) -> Self {
         Self {
             node,
             start,
@@ -263,6 +286,7 @@ impl Member {
             spoke: false,
             heard_ms: 0,
             let_go: false,
+            before: forgotten.to_vec(),
         }
     }
 

@@ -243,6 +243,7 @@ impl Facts {
         // whose file was copied here, may never have heard of us.
         let own = shard.realm().origins.own().node;
         if self.node.is_some_and(|writer| writer.node == own) {
+            shard.note_forgotten();
             for &member in self.members.iter().filter(|member| member.node != own) {
                 shard.stability.judge(member, false);
                 shard.stability.add(member.node);

@@ -70,6 +70,8 @@ pub struct Ledger {
     newcomers: BTreeSet<u16>,
     /// Of them, first runs of nodes.
     new_nodes: BTreeSet<u16>,
+    /// Runs that have written.
+    writers: BTreeSet<u16>,
 }
 
 impl Ledger {
@@ -83,6 +85,11 @@ impl Ledger {
     /// The place of an event in the total order of writes.
     pub fn order(&self, event: &Event) -> (u64, OriginId) {
         (event.hlc, self.origins[usize::from(event.origin)])
+    }
+
+    /// Whether a run has written anything.
+    pub fn has_written(&self, run: OriginId) -> bool {
+        self.numbers.get(&run).is_some_and(|number| self.writers.contains(number))
     }
 
     /// Whether anything may be lost.
@@ -162,6 +169,7 @@ impl Ledger {
             ));
         }
         self.dots.insert((stream, event.hlc), fingerprint(key, &event.op));
+        self.writers.insert(event.origin);
         if matches!(event.op(), Op::Flush) {
             self.flushes.push(event);
         } else {

@@ -8,7 +8,8 @@ use smallvec::SmallVec;
 use super::packing::tally_of;
 use super::{KeyRef, Keyspace, Packed};
 use crate::base::ids::{Db, Slot};
-use crate::merge::stamp::Stamp;
+use crate::merge::origins::OriginIdx;
+use crate::merge::stamp::{Hlc, Stamp};
 
 /// A key that holds, or held, something to forget.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -28,6 +29,11 @@ impl Keyspace {
     /// that was forgotten, though it may lack other writes that are older than the latest of them.
     pub fn forgotten_of(&self, partition: usize) -> impl Iterator<Item = Stamp> + Clone + '_ {
         self.forgotten_of.column(partition).map(|(origin, hlc)| Stamp::new(hlc, origin))
+    }
+
+    /// The same of one origin.
+    pub fn forgotten_by(&self, origin: OriginIdx, partition: usize) -> Hlc {
+        self.forgotten_of.get(origin, partition)
     }
 
     /// Raises what [`Keyspace::forgotten`] and [`Keyspace::forgotten_of`] answer (a full merge or snapshot brings the

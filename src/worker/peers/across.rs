@@ -29,6 +29,7 @@ impl Worker {
             PeerMessage::Heard { report, feed } => self.heard(&report, feed),
             PeerMessage::Members(nodes) => {
                 let own = self.node.realm.origins.own().node;
+                self.shard.note_forgotten();
                 nodes.iter().filter(|node| **node != own).for_each(|&node| self.shard.stability.add(node));
                 self.follow_members();
             }
@@ -131,6 +132,7 @@ impl Worker {
             return;
         }
         let node = of.node;
+        self.shard.note_forgotten();
         self.shard.stability.begin(*of);
         self.shard.stability.set_strangers(node, *has_strangers);
         self.waits.note_heard();

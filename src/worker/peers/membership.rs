@@ -50,6 +50,7 @@ impl Worker {
     /// A core has heard who was forgotten or is back.
     pub(super) fn hear_standings(&mut self, standings: &[Standing]) {
         let own = self.node.realm.origins.own().node;
+        self.shard.note_forgotten();
         for &said in standings.iter().filter(|said| said.node != own) {
             let is_here = self.peers.runs.is_connected(said.node);
             if self.shard.stability.judge(said, is_here) {
@@ -71,6 +72,7 @@ impl Worker {
     pub(super) fn tend_members(&mut self, now: Now) {
         self.follow_members();
         let (bytes, limit) = (self.remembered_bytes(), self.remembered_bytes_max());
+        self.shard.note_forgotten();
         if let Some(node) = self.shard.stability.tend(bytes, limit, now.wall_ms) {
             tracing::warn!(
                 %node,
