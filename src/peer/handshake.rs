@@ -8,7 +8,7 @@ use crate::resp::value::Value;
 use crate::resp::write::{Reply, encode_command};
 
 /// The wire version both ends must speak. Additions are announced as features instead.
-pub const VERSION: u64 = 1;
+pub const VERSION: u64 = 2;
 
 /// Feature: the end understands `Kind::Verify` blocks (`peer::verify`). The two lowest bits were earlier forms.
 pub const VERIFY: u64 = 4;

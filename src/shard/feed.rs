@@ -37,6 +37,8 @@ pub struct Feed {
     held: Vec<SmallVec<[OriginIdx; 4]>>,
     /// Whether `held` must be looked at again.
     recheck: bool,
+    /// The reader has had everything once since it began, or since it wants what it had elsewhere.
+    has_caught_up: bool,
     /// Held partitions were announced at this many announcements ago.
     announced: bool,
     /// Partitions the reader has asked for, and what shall be streamed before them: where a core logs faster than it
@@ -68,6 +70,7 @@ impl Feed {
             skip,
             held: vec![SmallVec::new(); end - first],
             recheck: true,
+            has_caught_up: false,
             announced: false,
             pulls: VecDeque::new(),
             full: None,
@@ -95,6 +98,7 @@ impl Feed {
     pub fn set_skip(&mut self, shard: &Shard, skip: Vec<OriginIdx>) {
         if skip != self.skip {
             self.skip = skip;
+            self.has_caught_up = false;
             self.cursor = shard.backlog.start();
             self.recheck = true;
         }
@@ -146,16 +150,17 @@ impl Feed {
             self.announce(out);
         }
         let start = out.len();
-        self.stream(shard, out, bytes_max);
+        // A core that logs faster than it sends must not keep out for ever what has to come whole.
+        let is_due =
+            |feed: &Self| feed.full.is_some() || feed.pulls.front().is_some_and(|(_, from)| feed.cursor >= *from);
+        self.stream(shard, out, if is_due(self) { bytes_max - bytes_max / 8 } else { bytes_max });
         if self.ask_behind[0].is_some_and(|position| position <= self.cursor) {
             self.ask_behind = [self.ask_behind[1].filter(|position| *position > self.cursor), None];
             block::put(out, Kind::Acknowledge, |_| {});
         }
         // What can be streamed goes before what comes whole.
-        while out.len() - start < bytes_max
-            && (self.full.is_some() || self.pulls.front().is_some_and(|(_, before)| self.cursor >= *before))
-            && self.full_step(shard, out)
-        {}
+        while out.len() - start < bytes_max && is_due(self) && self.full_step(shard, out) {}
+        self.has_caught_up |= self.is_idle(shard) && self.held.iter().all(|held| held.is_empty());
         out.len() - start < bytes_max && self.cursor < shard.backlog.end()
     }
 
@@ -204,10 +209,12 @@ impl Feed {
         // A reader that lacks what was forgotten here was no member then: what it holds may be older than deletes we
         // no longer remember, and our records of them would kill there what we take from it. And one that lacks older
         // writes of somebody who was not waited for (`Stability::unasked`) may have forgotten as much, so that they would
-        // count there for more than they do here. Both get states instead.
+        // count there for more than they do here. Whom a reader waited for while it was away we cannot know: until it has
+        // caught up, any older write will do. All these get states instead.
         let realm = Arc::clone(shard.realm());
         let forgotten = |origin, partition| {
             let unasked = match origin {
+                _ if !self.has_caught_up => Hlc::MAX,
                 OriginIdx::OWN => Hlc::ZERO,
                 _ => shard.stability.unasked(realm.origins.id(origin), partition),
             };
@@ -295,7 +302,8 @@ impl Feed {
         let at = usize::from(partition.0);
         block::put(out, Kind::FullBegin, |out| {
             out.push(partition.0);
-            let forgotten = shard.keys.forgotten_of(at);
+            let is_here = |stamp: &Stamp| shard.versions.get(stamp.origin(), at) > Hlc::ZERO;
+            let forgotten = shard.keys.forgotten_of(at).filter(is_here);
             put_varint(out, forgotten.clone().count() as u64);
             forgotten.for_each(|stamp| state::put_stamp(out, stamp));
             let flushes: Vec<(u16, Stamp)> = (0..shard.keys.databases() as u16)
@@ -423,6 +431,14 @@ mod tests {
         let run = |incarnation| OriginId { node: Uuid([2; 16]), incarnation };
         a.stability.add(run(1).node);
         a.stability.begin(run(1));
+        let mut feeds = [(); 3].map(|()| Feed::new(&a, reader.versions.clone(), Vec::new()));
+        let said = |a: &Shard, feed: &mut Feed| {
+            let mut out = Vec::new();
+            feed.recheck();
+            feed.pump(a, &mut out, 1 << 20);
+            blocks(&out).into_iter().map(|(kind, _)| kind).collect::<Vec<_>>()
+        };
+        feeds.iter_mut().for_each(|feed| assert_eq!(said(&a, feed), [], "it has everything there is"));
         write(&mut b, 10);
         let records = b.backlog.read(b.backlog.start()).expect("there is one").to_vec();
         take_records(&mut a, &records, &b);
@@ -430,19 +446,19 @@ mod tests {
         let at = KeyRef::new(a.realm(), b"k").slot.partition();
         let last = a.versions.get(OriginIdx::OWN, at.0.into());
         a.keys.raise_forgotten(at.0.into(), Stamp::new(last, OriginIdx::OWN));
-        let said = |a: &Shard, has: Hlc| {
-            let mut versions = reader.versions.clone();
-            versions.raise(OriginIdx::OWN, at.0.into(), has);
-            let mut out = Vec::new();
-            Feed::new(a, versions, Vec::new()).pump(a, &mut out, 1 << 20);
-            blocks(&out).into_iter().map(|(kind, _)| kind).collect::<Vec<_>>()
-        };
-        assert_eq!(said(&a, last), [Kind::Records]);
-        assert_eq!(said(&a, Hlc::default()), [Kind::Behind], "it was no member then");
+        let [has_it, lacks_it, late] = &mut feeds;
+        has_it.acknowledged(OriginIdx::OWN, at.0.into(), last);
+        late.acknowledged(OriginIdx::OWN, at.0.into(), last);
+        assert_eq!(said(&a, has_it), [Kind::Records]);
+        assert_eq!(said(&a, lacks_it), [Kind::Behind], "it was no member then");
+        let mut versions = reader.versions.clone();
+        versions.raise(OriginIdx::OWN, at.0.into(), last);
+        let mut again = Feed::new(&a, versions, Vec::new());
+        assert_eq!(said(&a, &mut again), [Kind::Behind], "for whom it waited while it was away nobody knows");
         a.note_forgotten();
         a.stability.begin(run(2));
         assert_eq!(
-            said(&a, last),
+            said(&a, late),
             [Kind::Behind],
             "what wrote it is over: who has forgotten the delete did not wait for it"
         );

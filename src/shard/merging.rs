@@ -89,6 +89,7 @@ impl Shard {
         }
         for stamp in forgotten {
             self.keys.raise_forgotten(at, stamp);
+            self.stability.note_import(at, stamp);
         }
         for (origin, hlc) in theirs.column(at).chain(ahead.iter().map(|stamp| (stamp.origin(), stamp.hlc()))) {
             self.raise_ahead(at, origin, hlc);

@@ -99,6 +99,17 @@ impl Stability {
         }
     }
 
+    /// Others had forgotten this, and with what they have sent it is forgotten here. Not every member may have told us that
+    /// it has acknowledged it.
+    pub fn note_import(&mut self, partition: usize, stamp: Stamp) {
+        let at = partition - self.first;
+        for member in &mut self.members {
+            if !member.acked.covers(partition, stamp) || stamp.hlc() > member.promised {
+                member.before[at] = member.before[at].max(stamp.hlc());
+            }
+        }
+    }
+
     /// Up to where something may have been forgotten in a partition that this run was not waited for to acknowledge:
     /// what it writes may not have seen it, and whoever else has forgotten it would take that for more than it is. A run
     /// that is over, or of nobody we wait for, was never waited for.

@@ -231,7 +231,8 @@ impl Chunk {
             for db in 0..shard.keys.databases() as u16 {
                 put_floor(&mut flushed, Some(db), partition, shard.keys.flushed(Db(db), partition));
             }
-            for stamp in shard.keys.forgotten_of(partition) {
+            let is_here = |stamp: &Stamp| shard.versions.get(stamp.origin(), partition) > Hlc::ZERO;
+            for stamp in shard.keys.forgotten_of(partition).filter(is_here) {
                 put_floor(&mut forgotten, None, partition, stamp);
             }
         }

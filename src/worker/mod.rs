@@ -230,7 +230,11 @@ impl Worker {
         };
         self.shard.set_drift_ms_max(config.max_clock_drift);
         self.last_row = None;
+        let is_other_limit = self.config.client_query_buffer_limit != config.client_query_buffer_limit;
         self.config = config;
+        if is_other_limit {
+            self.ask_again_for_refused();
+        }
         self.reconcile_peers();
     }
 

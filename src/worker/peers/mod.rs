@@ -201,7 +201,6 @@ impl Worker {
     /// Brings the masters this core dials in line with the configuration.
     pub(super) fn reconcile_peers(&mut self) {
         let config = Arc::clone(&self.config);
-        self.ask_again_for_refused();
         if config.multi_master || config.active_replica || !config.replicaof.is_empty() {
             self.shard.logging = true;
             self.peers.active = true;

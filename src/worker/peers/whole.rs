@@ -84,11 +84,11 @@ impl Worker {
         );
     }
 
-    /// The limit may be another one.
-    pub(super) fn ask_again_for_refused(&mut self) {
+    /// The limit is another one.
+    pub(in super::super) fn ask_again_for_refused(&mut self) {
         let refused = self.peers.wholes.iter().filter(|(_, whole)| whole.is_refused);
         let links: Vec<PeerId> = refused.map(|((link, _), _)| *link).collect();
-        links.into_iter().for_each(|link| self.give_up(link, "client-query-buffer-limit may be another now"));
+        links.into_iter().for_each(|link| self.give_up(link, "client-query-buffer-limit has changed"));
     }
 
     /// A link cannot go on: nothing more of it is taken, and its home breaks it.
