@@ -75,8 +75,6 @@ pub(crate) struct Conns {
     free: Vec<u32>,
 }
 
-// Two cache lines, never three.
-#[repr(align(64))]
 struct Slot {
     generation: u64,
     conn: Option<Conn>,

@@ -5,7 +5,6 @@
 //! directly. So every (origin, partition) stream reaches the reader gapless, whatever the topology.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use smallvec::SmallVec;
 
@@ -88,7 +87,7 @@ impl Feed {
     }
 
     /// The reader has applied this.
-    pub fn acknowledged(&mut self, origin: OriginIdx, partition: usize, hlc: crate::merge::stamp::Hlc) {
+    pub fn acknowledged(&mut self, origin: OriginIdx, partition: usize, hlc: Hlc) {
         if self.sent.raise(origin, partition, hlc) && !self.held[partition - self.sent.range().0].is_empty() {
             self.recheck = true;
         }
@@ -211,12 +210,11 @@ impl Feed {
         // writes of somebody who was not waited for (`Stability::unasked`) may have forgotten as much, so that they would
         // count there for more than they do here. Whom a reader waited for while it was away we cannot know: until it has
         // caught up, any older write will do. All these get states instead.
-        let realm = Arc::clone(shard.realm());
         let forgotten = |origin, partition| {
             let unasked = match origin {
                 _ if !self.has_caught_up => Hlc::MAX,
                 OriginIdx::OWN => Hlc::ZERO,
-                _ => shard.stability.unasked(realm.origins.id(origin), partition),
+                _ => shard.stability.unasked(shard.realm().origins.id(origin), partition),
             };
             let known = unasked.min(shard.keys.forgotten(partition).hlc());
             known.max(shard.keys.forgotten_by(origin, partition)).min(shard.versions.get(origin, partition))
@@ -302,8 +300,7 @@ impl Feed {
         let at = usize::from(partition.0);
         block::put(out, Kind::FullBegin, |out| {
             out.push(partition.0);
-            let is_here = |stamp: &Stamp| shard.versions.get(stamp.origin(), at) > Hlc::ZERO;
-            let forgotten = shard.keys.forgotten_of(at).filter(is_here);
+            let forgotten = shard.forgotten_of(at);
             put_varint(out, forgotten.clone().count() as u64);
             forgotten.for_each(|stamp| state::put_stamp(out, stamp));
             let flushes: Vec<(u16, Stamp)> = (0..shard.keys.databases() as u16)
@@ -342,7 +339,6 @@ mod tests {
     use crate::merge::op::Op;
     use crate::merge::origins::OriginId;
     use crate::merge::realm::Realm;
-    use crate::merge::stamp::Hlc;
     use crate::shard::ShardSettings;
     use crate::shard::block::Front;
     use crate::store::keyspace::KeyRef;

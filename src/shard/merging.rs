@@ -2,8 +2,8 @@
 //!
 //! Until its end the partition's version vector stays where it was, so a link that breaks in the middle has changed
 //! nothing that cannot come again. Records of the partition that the same link streams meanwhile do not move the version
-//! vector either, and are not passed on, if what their origins wrote before comes with the whole. How far the data may be ahead of it is kept until the version vector has come
-//! that far ([`Shard::beyond`]), also when the link breaks.
+//! vector either, and are not passed on, if what their origins wrote before comes with the whole. How far the data may
+//! be ahead of it is kept until the version vector has come that far ([`Shard::beyond`]), also when the link breaks.
 
 use std::collections::BTreeSet;
 

@@ -173,6 +173,13 @@ impl Shard {
         self.stability.note_forgotten((first..end).map(|at| keys.forgotten(at).hlc()));
     }
 
+    /// What has been forgotten in a partition, by origin, as others must know it: of origins without a write there nobody
+    /// lacks anything.
+    pub fn forgotten_of(&self, partition: usize) -> impl Iterator<Item = Stamp> + Clone + '_ {
+        let is_here = move |stamp: &Stamp| self.versions.get(stamp.origin(), partition) > Hlc::ZERO;
+        self.keys.forgotten_of(partition).filter(is_here)
+    }
+
     /// Moves the clock to the wall clock and returns a reading below every later stamp of this shard.
     pub fn promise(&mut self, now: Now) -> Hlc {
         self.clock.observe(Hlc::at_ms(now.wall_ms), now.wall_ms, 0);

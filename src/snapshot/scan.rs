@@ -231,8 +231,7 @@ impl Chunk {
             for db in 0..shard.keys.databases() as u16 {
                 put_floor(&mut flushed, Some(db), partition, shard.keys.flushed(Db(db), partition));
             }
-            let is_here = |stamp: &Stamp| shard.versions.get(stamp.origin(), partition) > Hlc::ZERO;
-            for stamp in shard.keys.forgotten_of(partition).filter(is_here) {
+            for stamp in shard.forgotten_of(partition) {
                 put_floor(&mut forgotten, None, partition, stamp);
             }
         }

@@ -72,8 +72,7 @@ impl Worker {
 
     // Runs whole commands; returns how many bytes they took.
     fn run_commands(&mut self, session: &mut Session, buf: &[u8], now: Now) -> usize {
-        // Of the core, not of the session: the same few cache lines for all. Commands that run within others have an empty
-        // one.
+        // Of the core, not of the session: one list serves all. Commands that run within others have an empty one.
         let mut argv = std::mem::take(&mut self.argv);
         let mut at = 0;
         while session.blocked.is_none() && session.kind == Kind::Client {

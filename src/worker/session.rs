@@ -23,28 +23,65 @@ pub enum Kind {
 }
 
 /// See the file's head.
-// What every command touches comes first and close together: the kernel's work between two commands of a client has
-// pushed it out of the nearest cache, and each line costs anew.
-#[repr(C, align(64))]
 pub struct Session {
     /// The socket.
     pub conn: ConnId,
+    /// CLIENT ID: unique in this process.
+    pub id: u64,
     /// What it is.
     pub kind: Kind,
+    /// Both ends as text.
+    pub endpoint: Endpoint,
     /// SELECT.
     pub db: Db,
     /// HELLO.
     pub version: Version,
     /// AUTH succeeded or was not needed.
     pub authenticated: bool,
+    /// The user AUTH named.
+    pub user: String,
+    /// CLIENT SETNAME.
+    pub name: String,
+    /// CLIENT SETINFO LIB-NAME and LIB-VER.
+    pub library: (String, String),
     /// CLIENT REPLY.
     pub replies: Replies,
-    /// Why its input waits.
-    pub blocked: Option<Blocked>,
     /// It has sent a command that writes: WAIT waits for something.
     pub has_written: bool,
+    /// CLIENT NO-EVICT.
+    pub no_evict: bool,
+    /// CLIENT NO-TOUCH.
+    pub no_touch: bool,
+    /// When it connected.
+    pub since: Now,
+    /// When it last sent something.
+    pub last_input: Now,
+    /// The last command's name.
+    pub last_command: &'static str,
+    /// Commands run.
+    pub commands: u64,
+    /// Bytes received.
+    pub bytes_in: u64,
+    /// Bytes produced.
+    pub bytes_out: u64,
+    /// Progress within an incomplete command.
+    pub parser: Parser,
+    /// Bytes received and not run: a partial command, or what waits behind a barrier.
+    pub input: Vec<u8>,
+    /// Replies for the runtime to fetch.
+    pub output: Vec<u8>,
+    /// Produced, fetched, and not yet taken by the kernel, bytes.
+    pub unsent: usize,
+    /// Replies not complete yet, and complete ones behind them, in order.
+    pub pending: VecDeque<Pending>,
+    /// The number of the first of `pending`.
+    pub first_pending: u64,
+    /// Why its input waits.
+    pub blocked: Option<Blocked>,
     /// Reading was paused.
     pub reading_paused: bool,
+    /// It counts towards `maxclients`: it came to us.
+    pub is_counted: bool,
     /// In the list of sessions with new output.
     pub is_dirty: bool,
     /// Closing: nothing more is run.
@@ -52,48 +89,8 @@ pub struct Session {
     /// The client has stopped sending, or is not listened to any more (QUIT, CLIENT KILL, a protocol error); it is closed
     /// when its replies are out.
     pub half_closed: bool,
-    /// Bytes received and not run: a partial command, or what waits behind a barrier.
-    pub input: Vec<u8>,
-    /// Bytes received.
-    pub bytes_in: u64,
-    /// When it last sent something.
-    pub last_input: Now,
-    /// Progress within an incomplete command.
-    pub parser: Parser,
-    /// The last command's name.
-    pub last_command: &'static str,
-    /// Commands run.
-    pub commands: u64,
-    /// Replies not complete yet, and complete ones behind them, in order.
-    pub pending: VecDeque<Pending>,
-    /// Replies for the runtime to fetch.
-    pub output: Vec<u8>,
-    /// Produced, fetched, and not yet taken by the kernel, bytes.
-    pub unsent: usize,
-    /// Bytes produced.
-    pub bytes_out: u64,
     /// Since when the output has been over the soft limit, on `Now::mono_us`.
     pub over_soft_since_us: Option<u64>,
-    /// The number of the first of `pending`.
-    pub first_pending: u64,
-    /// CLIENT ID: unique in this process.
-    pub id: u64,
-    /// When it connected.
-    pub since: Now,
-    /// It counts towards `maxclients`: it came to us.
-    pub is_counted: bool,
-    /// CLIENT NO-EVICT.
-    pub no_evict: bool,
-    /// CLIENT NO-TOUCH.
-    pub no_touch: bool,
-    /// Both ends as text.
-    pub endpoint: Endpoint,
-    /// The user AUTH named.
-    pub user: String,
-    /// CLIENT SETNAME.
-    pub name: String,
-    /// CLIENT SETINFO LIB-NAME and LIB-VER.
-    pub library: (String, String),
 }
 
 /// A place in the order of replies.

@@ -1,7 +1,7 @@
 //! Nodes that come back after the others have stopped counting on it: they were forgotten, or were away so long that
 //! memories took too much; and nodes that have written before they were linked. Two things are then as README.md says and
-//! no fault: what such a node wrote below a delete it had not heard of stays where that is forgotten, until a comparison of digests makes the nodes equal, and the
-//! comparison counts it.
+//! no fault: what such a node wrote below a delete it had not heard of stays where that is forgotten, until a comparison
+//! of digests makes the nodes equal, and the comparison counts it.
 
 use tutti::base::ids::Uuid;
 
@@ -33,20 +33,18 @@ impl World {
         let before = all.len();
         all.extend(stability.members().filter(|&member| stability.is_let_go(member)));
         let has_let_go = all.len() > before;
-        if worker.is_out_of_memories() {
-            let members: Vec<Uuid> = stability.members().collect();
-            let strangers = (0..self.nodes.len()).filter_map(|at| self.uuid(at)).filter(|uuid| !members.contains(uuid));
-            all.extend(strangers);
-        }
-        // Who has written before it was linked, where something has been forgotten.
-        let worker = &self.core(node, core).worker;
+        let members: Vec<Uuid> = stability.members().collect();
+        let is_out_of_memories = worker.is_out_of_memories();
         let (keys, (first, end)) = (&worker.shard.keys, worker.shard.keys.partitions());
-        if (first..end).any(|at| !keys.forgotten(at).is_zero()) {
-            let members: Vec<Uuid> = worker.shard.stability.members().collect();
-            let others = (0..self.nodes.len()).filter(|&at| at != node && self.nodes[at].process.is_some());
-            let runs = others.filter_map(|at| self.nodes[at].identity(at));
-            let unlinked = runs.filter(|run| !members.contains(&run.node) && self.ledger.has_written(*run));
-            all.extend(unlinked.map(|run| run.node).collect::<Vec<_>>());
+        if is_out_of_memories || (first..end).any(|at| !keys.forgotten(at).is_zero()) {
+            // Nothing is remembered for who was never met; and who has written before it was linked may lack what is
+            // forgotten.
+            let has_written = |at: usize| {
+                let run = self.nodes[at].process.as_ref().and_then(|_| self.nodes[at].identity(at));
+                run.is_some_and(|run| self.ledger.has_written(run))
+            };
+            let others = (0..self.nodes.len()).filter(|&at| is_out_of_memories || at != node && has_written(at));
+            all.extend(others.filter_map(|at| self.uuid(at)).filter(|uuid| !members.contains(uuid)));
         }
         self.uncounted.extend(all);
         if has_let_go {
