@@ -17,7 +17,7 @@ from resp import Server, free_port  # noqa: E402
 CONNECTIONS, VALUE_BYTES, KEYS = 50, 64, 100_000
 # redis-benchmark's name of each, and how many of the requests of a SET run it gets.
 COMMANDS = [("set", 1.0), ("get", 1.0), ("incr", 1.0), ("mset", 0.25), ("hset", 1.0)]
-REQUESTS = {1: 400_000, 16: 1_600_000}
+REQUESTS = {1: 800_000, 16: 1_600_000}
 # Most CPU per request and least requests per second, as shares of redis-server in the same run.
 TARGETS = {1: (0.75, 1.0), 16: (0.55, 1.6)}
 BYTES_PER_KEY_TARGET = 140

@@ -2,7 +2,7 @@
 # tutti-server against the distribution's redis-server: the server alone on one core, the load on another, 50
 # connections, 64-byte values, the two servers taking turns. Prints a table and, as its last line, one line of JSON.
 #
-#   scripts/bench.sh                     everything, 5 runs each: about thirteen minutes
+#   scripts/bench.sh                     everything, 5 runs each: about sixteen minutes
 #   scripts/bench.sh --quick             2 short runs each
 #   scripts/bench.sh --parts load        of load, latency, shards, memory
 #   scripts/bench.sh --commands get,set --pipelines 16 --runs 3

@@ -135,9 +135,20 @@ impl Keys {
 
     /// The positions of the keys of a command of `argc` arguments.
     pub fn positions(self, argc: usize) -> impl Iterator<Item = usize> {
+        self.range(argc).step_by(usize::from(self.step.max(1)))
+    }
+
+    /// The first of these.
+    #[inline]
+    pub fn first_position(self, argc: usize) -> Option<usize> {
+        // `positions` begins with a division, which takes as long as all else that is done here.
+        self.range(argc).next()
+    }
+
+    fn range(self, argc: usize) -> std::ops::Range<usize> {
         let last = if self.last < 0 { argc as isize + isize::from(self.last) } else { isize::from(self.last) };
         let end = if self.first == 0 { 0 } else { (last + 1).clamp(0, argc as isize) as usize };
-        (usize::from(self.first)..end).step_by(usize::from(self.step.max(1)))
+        usize::from(self.first)..end
     }
 }
 

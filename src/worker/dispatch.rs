@@ -176,7 +176,7 @@ impl Worker {
     fn run(&mut self, session: &mut Session, spec: &'static Spec, argv: &Argv, buf: &[u8], now: Now) -> Flow {
         match spec.run {
             Run::Owner(handler) => {
-                let key = spec.keys.positions(argv.len()).next();
+                let key = spec.keys.first_position(argv.len());
                 self.foresight.current = if key == Some(1) { self.foreseen_key(argv.get(1, buf)) } else { None };
                 let owner = match (&self.foresight.current, key) {
                     // Only keys of this core are foreseen.
