@@ -21,14 +21,6 @@ pub fn mono_us() -> u64 {
     PROCESS_START.get_or_init(Instant::now).elapsed().as_micros() as u64
 }
 
-/// What this thread has taken of the processor, microseconds. Enters the kernel.
-pub fn thread_cpu_us() -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: writes one timespec, which outlives the call. It cannot fail for our own thread.
-    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
-    time.tv_sec as u64 * 1_000_000 + time.tv_nsec as u64 / 1000
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

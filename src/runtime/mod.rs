@@ -27,7 +27,6 @@ mod measure;
 pub mod mesh;
 mod net;
 mod output;
-mod patience;
 pub mod preflight;
 pub mod process;
 mod pump;

@@ -418,11 +418,6 @@ impl Net {
         }
     }
 
-    /// How many there are.
-    pub(crate) fn connections(&self) -> usize {
-        self.conns.len()
-    }
-
     pub(crate) fn is_empty(&self) -> bool {
         self.conns.len() == 0
     }

@@ -22,7 +22,6 @@ use super::marks::{self, Mark};
 use super::measure::Gauge;
 use super::mesh::Mesh;
 use super::net::Net;
-use super::patience::{PATIENCE_US, Patience};
 use super::process;
 use super::ring::{Completion, SocketRing};
 use super::start::Node;
@@ -51,7 +50,6 @@ pub(crate) struct Pump<C: Core> {
     /// From the socket ring to the bell; made when glommio is first slept in.
     wire: Option<Wire>,
     last_visit_us: u64,
-    patience: Patience,
     /// The last wait brought something.
     has_traffic: bool,
     node: Arc<Node>,
@@ -109,7 +107,6 @@ impl<C: Core> Pump<C> {
             wire: None,
             last_visit_us: 0,
             has_traffic: false,
-            patience: Patience::default(),
             node,
             mailbox,
             now: clock::now(),
@@ -160,8 +157,6 @@ impl<C: Core> Pump<C> {
         }
         net.ring.drain(&mut self.completions);
         self.has_traffic = !self.completions.is_empty();
-        self.patience.learn(self.completions.len() as u32);
-        self.patience.measure(now.mono_us, clock::thread_cpu_us);
         let mut foreseen = 0;
         for at in 0..self.completions.len() {
             if at == foreseen {
@@ -198,8 +193,6 @@ impl<C: Core> Pump<C> {
         let delivered = mesh.deliver(|from, batch| core.receive(from, batch, *now), &mut bell);
         if delivered > 0 {
             self.has_traffic = true;
-            // Another core and its clients wait for what this brought; one bell stands for many requests.
-            self.patience.forget();
         }
     }
 
@@ -308,10 +301,7 @@ impl<C: Core> Pump<C> {
             !self.is_busy && sleep_us > 0 && !self.net.has_unfinished_round(self.is_held) && self.mesh.park();
         match (self.disk.is_busy(), may_sleep) {
             (true, _) => self.wait_with_glommio(if may_sleep { sleep_us } else { 0 }).await,
-            (false, true) => {
-                let wanted = self.patience.wanted(self.net.connections());
-                self.net.ring.wait_for(wanted, PATIENCE_US, sleep_us);
-            }
+            (false, true) => self.net.ring.wait(sleep_us),
             (false, false) => self.net.ring.enter(),
         }
         if may_sleep {
