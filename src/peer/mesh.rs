@@ -245,7 +245,7 @@ pub struct From {
 /// What is linked on one core.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Counts {
-    /// Masters whose links are up.
+    /// Masters whose links are up and whose data of then is here.
     pub masters: usize,
     /// Readers that have said something of late.
     pub readers: usize,
@@ -264,8 +264,10 @@ pub struct PeerFigures {
     pub host: String,
     /// As configured (links), or the port it listens on (feeds).
     pub port: u16,
-    /// none, connecting, handshake, connected.
+    /// Of links connect, connecting, handshake, sync or connected; of feeds handshake or online.
     pub state: &'static str,
+    /// How many streams or partitions of it are known to be still on their way here; `None`: nothing is.
+    pub left: Option<usize>,
     /// Who it is, once known.
     pub node: Option<OriginId>,
     /// Seconds since it last said something; `None`: never.

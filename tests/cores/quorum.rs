@@ -43,6 +43,38 @@ fn stale_data_is_served_unless_forbidden_until_enough_masters_are_linked() {
 }
 
 #[test]
+fn where_stale_data_is_forbidden_nothing_is_served_before_all_that_a_master_had_is_here() {
+    let mut world = World::new(3);
+    world.add(2, Config { multi_master: true, ..Config::default() });
+    let master = world.connect(0, 0);
+    // More than the backlog of a megabyte keeps.
+    let value = "v".repeat(20_000);
+    for n in 0..120 {
+        world.text(master, &format!("SET k{n} {value}"));
+    }
+    // Shards say what they have applied every 100 ms.
+    world.pass_ms(200);
+    let replicaof = vec![("127.0.0.1".to_owned(), 7000)];
+    world.add(2, Config { multi_master: true, replicaof, replica_serve_stale_data: false, ..Config::default() });
+    let client = world.connect(1, 1);
+    let mut has_synced = false;
+    loop {
+        // Nothing happens between the two answers but what they take.
+        let info = world.text(client, "INFO replication");
+        let keys = world.text(client, "DBSIZE");
+        let is_up = info.contains("master_link_status:up");
+        assert_eq!(info.contains("master_sync_in_progress:1"), info.contains("master_sync_streams_left:"), "{info}");
+        has_synced |= info.contains("master_link_state:sync") && info.contains("master_link_status:down");
+        assert!(keys == "120" || !is_up && keys == MASTERDOWN, "{keys} keys of 120");
+        if is_up {
+            break;
+        }
+    }
+    assert!(has_synced);
+    world.eventually("nothing is left", |world| world.info(client, "master_sync_in_progress") == "0");
+}
+
+#[test]
 fn writes_ask_for_readers_that_keep_up() {
     let mut world = World::new(2);
     world.add(2, Config { multi_master: true, min_replicas_to_write: 1, ..Config::default() });

@@ -170,7 +170,10 @@ impl Worker {
                 put("port", port);
                 put("link_status", &up_or_down(is_up(&found)));
                 put("last_io_seconds_ago", &found.idle_s.map_or(-1, |seconds| seconds as i64));
-                put("sync_in_progress", &0);
+                put("sync_in_progress", &u8::from(found.left.is_some()));
+                if let Some(left) = found.left {
+                    put("sync_streams_left", &left);
+                }
                 if let Some(seconds) = found.down_s {
                     put("link_down_since_seconds", &seconds);
                     put("link_down_reason", &found.reason);

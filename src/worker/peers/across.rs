@@ -23,7 +23,7 @@ impl Worker {
                     self.say_applied(link.conn);
                     self.shard_has_said(link.conn, now);
                 }
-                self.look_who_caught_up();
+                self.look_who_caught_up(now);
             }
             PeerMessage::Acknowledge { link } => self.publish(Some(link), now),
             PeerMessage::Heard { report, feed } => self.heard(&report, feed),

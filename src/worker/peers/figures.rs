@@ -103,8 +103,12 @@ impl Worker {
         for target in &self.peers.targets {
             let conn = target.conn().and_then(|id| self.peers.conns.get(&id));
             let session = target.conn().and_then(|id| self.sessions.get(id));
+            let id = target.conn().map(|conn| PeerId { home: self.id, conn });
+            let has_caught_up = conn.is_some_and(|conn| conn.phase.has_caught_up());
+            let pulled = self.peers.pulling.values().filter(|link| Some(**link) == id).count();
+            let left = conn.map_or(0, |conn| conn.phase.left()).max(pulled);
             figures.push(PeerFigures {
-                id: target.conn().map(|conn| PeerId { home: self.id, conn }),
+                id,
                 is_link: true,
                 host: target.host.clone(),
                 port: target.port,
@@ -112,8 +116,10 @@ impl Worker {
                     State::Waiting { .. } => "connect",
                     State::Dialing(_) => "connecting",
                     State::Handshake(_) => "handshake",
-                    State::Up(_) => "connected",
+                    State::Up(_) if has_caught_up => "connected",
+                    State::Up(_) => "sync",
                 },
+                left: (conn.is_some() && (!has_caught_up || left > 0)).then_some(left),
                 node: target.node,
                 idle_s: conn.map(|conn| seconds(conn.last_input_us)),
                 down_s: (!matches!(target.state, State::Up(_))).then(|| seconds(target.down_since_us)),

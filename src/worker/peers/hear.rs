@@ -154,7 +154,7 @@ impl Worker {
             }
             Kind::Heartbeat => {
                 self.hear_clock(session, payload, now)?;
-                self.master_has_said(session.conn);
+                self.master_has_said(session.conn, now);
             }
             // Behind the records that came before it, shard by shard.
             Kind::Acknowledge => self.broadcast(|| PeerMessage::Acknowledge { link: id }),

@@ -45,13 +45,19 @@ impl Worker {
         self.peers.linked.iter().fold(Counts::default(), add)
     }
 
+    // Linked, and not with data from before the link: as in Redis, where a link is down until the first sync is over.
+    fn is_followed(&self, target: &Target) -> bool {
+        let State::Up(conn) = target.state else { return false };
+        self.peers.conns.get(&conn).is_some_and(|conn| conn.phase.has_caught_up())
+    }
+
     /// Tells every core what is linked here, if that has changed.
     pub(super) fn share_counts(&mut self, now: Now) {
         let lag_us = u64::from(self.config.min_replicas_max_lag) * 1_000_000;
         let keeps_up =
             |conn: &&Conn| !conn.is_link && conn.started && now.mono_us.saturating_sub(conn.last_input_us) <= lag_us;
         let counts = Counts {
-            masters: self.peers.targets.iter().filter(|target| matches!(target.state, State::Up(_))).count(),
+            masters: self.peers.targets.iter().filter(|target| self.is_followed(target)).count(),
             readers: self.peers.conns.values().filter(keeps_up).count(),
             coming: self.peers.targets.iter().filter(|target| target.is_coming()).count(),
         };

@@ -35,6 +35,16 @@ impl Phase {
     pub(super) fn has_begun(&self) -> bool {
         !matches!(self, Phase::Waiting)
     }
+
+    /// Whether all is here that its master had when the link began.
+    pub(super) fn has_caught_up(&self) -> bool {
+        matches!(self, Phase::CaughtUp)
+    }
+
+    /// How many streams are known to be not here yet.
+    pub(super) fn left(&self) -> usize {
+        if let Phase::Behind(lacking) = self { lacking.len() } else { 0 }
+    }
 }
 
 impl Worker {
@@ -107,16 +117,16 @@ impl Worker {
     }
 
     /// A link's master has said all that it has: its first heartbeat comes behind it.
-    pub(super) fn master_has_said(&mut self, id: ConnId) {
+    pub(super) fn master_has_said(&mut self, id: ConnId, now: Now) {
         let Some(conn) = self.peers.conns.get_mut(&id) else { return };
         if let Phase::Begun(said) = &mut conn.phase {
             conn.phase = Phase::Behind(std::mem::take(said));
-            self.look_who_caught_up();
+            self.look_who_caught_up(now);
         }
     }
 
     /// Something has been applied here.
-    pub(super) fn look_who_caught_up(&mut self) {
+    pub(super) fn look_who_caught_up(&mut self, now: Now) {
         let own = &self.peers.roster.own().versions;
         let mut turns = Vec::new();
         for (id, conn) in &mut self.peers.conns {
@@ -134,7 +144,10 @@ impl Worker {
                 turns.push(Turn::Passed(link));
             }
         }
-        turns.into_iter().for_each(|turn| self.say_turn(turn));
+        if !turns.is_empty() {
+            turns.into_iter().for_each(|turn| self.say_turn(turn));
+            self.share_counts(now);
+        }
     }
 
     /// A master cannot stream all that we lack of these partitions. It says so again every second while that is so.
@@ -145,7 +158,7 @@ impl Worker {
             told.again(now.mono_us);
         }
         self.say_turn(Turn::Behind(PeerId { home: self.id, conn: id }));
-        self.look_who_caught_up();
+        self.look_who_caught_up(now);
         Some(())
     }
 
