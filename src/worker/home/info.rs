@@ -98,7 +98,7 @@ impl Worker {
                 "memory" => self.memory_section(&sum, &mut lines),
                 "persistence" => self.persistence_section(&sum, &mut lines, now),
                 "stats" => stats_section(&sum.all, &mut lines),
-                "replication" => self.replication_section(&sum, &mut lines, now),
+                "replication" => self.replication_section(&sum, &mut lines),
                 "cpu" => self.cpu_section(&mut lines),
                 "commandstats" => commandstats_section(&sum.all, &mut lines),
                 "errorstats" => errorstats_section(&sum.all, &mut lines),

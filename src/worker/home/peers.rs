@@ -152,10 +152,9 @@ impl Worker {
     }
 
     /// INFO replication in KeyDB's shape, and per link what KeyDB does not say.
-    pub(super) fn replication_section(&self, sum: &Sum, lines: &mut Lines<'_>, now: Now) {
+    pub(super) fn replication_section(&self, sum: &Sum, lines: &mut Lines<'_>) {
         let config = &self.config;
         let masters = self.masters(sum);
-        let _ = now;
         lines.put("role", self.role_word());
         if !masters.is_empty() {
             let up = masters.iter().filter(|(.., figures)| figures.is_some_and(is_up)).count();
