@@ -222,6 +222,33 @@ impl Hash {
         })
     }
 
+    /// Writes a field with a stamp above everything in here, which `mint` gives. Returns it, and whether the field is new.
+    /// `None`: the field is a count or a memory of a delete; nothing was done.
+    #[inline]
+    pub fn set_over(
+        &mut self,
+        realm: &Realm,
+        name: &[u8],
+        value: &[u8],
+        mint: impl FnOnce() -> Stamp,
+    ) -> Option<(Stamp, bool)> {
+        let Some(field) = self.find_mut(realm, name) else {
+            let stamp = mint();
+            self.newest = stamp;
+            self.add_plain(realm, stamp, name, Some(value));
+            return Some((stamp, true));
+        };
+        if field.is_rich() || field.is_tombstone() {
+            return None;
+        }
+        let stamp = mint();
+        let before = of_field(realm, field);
+        field.set_plain(value, stamp.raw(), None);
+        self.newest = stamp;
+        self.digest = self.digest.wrapping_add(of_plain_field(realm, name, stamp).wrapping_sub(before));
+        Some((stamp, false))
+    }
+
     /// Joins a counter slot of one field.
     pub fn join_slot(&mut self, realm: &Realm, name: &[u8], slot: SlotCount) -> bool {
         self.update(realm, name, |cell| cell.join_slot(slot))
@@ -385,14 +412,7 @@ impl Hash {
     // The common write: no counters in the field, before or after. Nothing is unpacked.
     fn join_plain(&mut self, realm: &Realm, stamp: Stamp, name: &[u8], value: Option<&[u8]>) -> bool {
         let Some(field) = self.find_mut(realm, name) else {
-            let field = match value {
-                Some(value) => Entry::plain(name, value, stamp.raw(), None),
-                None => Entry::tombstone(name, stamp.raw()),
-            };
-            self.live += usize::from(value.is_some());
-            self.digest = self.digest.wrapping_add(of_field(realm, &field));
-            self.note_garbage(realm, name, false, value.is_none());
-            self.insert(realm, field);
+            self.add_plain(realm, stamp, name, value);
             return true;
         };
         if field.is_rich() {
@@ -417,6 +437,18 @@ impl Hash {
         self.live = self.live + usize::from(value.is_some()) - usize::from(was_live);
         self.note_garbage(realm, name, !was_live, value.is_none());
         true
+    }
+
+    // A field that was unknown.
+    fn add_plain(&mut self, realm: &Realm, stamp: Stamp, name: &[u8], value: Option<&[u8]>) {
+        let field = match value {
+            Some(value) => Entry::plain(name, value, stamp.raw(), None),
+            None => Entry::tombstone(name, stamp.raw()),
+        };
+        self.live += usize::from(value.is_some());
+        self.digest = self.digest.wrapping_add(of_field(realm, &field));
+        self.note_garbage(realm, name, false, value.is_none());
+        self.insert(realm, field);
     }
 
     fn note_garbage(&mut self, realm: &Realm, name: &[u8], before: bool, after: bool) {

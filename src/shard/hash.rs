@@ -1,13 +1,13 @@
 //! Hashes as commands see them: live fields only, and writes that build the effect a peer would be sent.
 //!
 //! A write looks the key up twice: once to decide (type, deadline, which fields exist, what their counters hold), once
-//! to apply.
+//! to apply. HSET of one field first tries to do both at once (`keyspace::hot`).
 
 use hashbrown::HashTable;
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 
-use super::Shard;
 use super::write::{Found, NotAdded, Value, visible};
+use super::{Shard, mint};
 use crate::base::ids::Db;
 use crate::base::rng::Rng;
 use crate::base::time::Now;
@@ -119,6 +119,30 @@ impl Shard {
     /// HSET: writes fields of a key that is absent or a hash; a name given twice gets its last value. Returns how
     /// many did not exist.
     pub fn hset<'f>(
+        &mut self,
+        db: Db,
+        key: &KeyRef<'_>,
+        mut fields: impl ExactSizeIterator<Item = (&'f [u8], &'f [u8])>,
+        now: Now,
+    ) -> Result<usize, WrongType> {
+        if fields.len() != 1 {
+            return self.hset_after_look(db, key, fields, now);
+        }
+        let field = fields.next().expect("there is one");
+        let last = self.last_of(key);
+        match self.keys.set_field_over(db, key, field, mint(&mut self.clock, now, last, self.drift_ms_max)) {
+            Some((stamp, is_new)) => {
+                let (name, value) = field;
+                let write = FieldWrite { name, value: Some(value), observed: Observations::new() };
+                self.applied(db, key, stamp, &Op::Fields { fields: smallvec![write] });
+                Ok(usize::from(is_new))
+            }
+            None => self.hset_after_look(db, key, std::iter::once(field), now),
+        }
+    }
+
+    // HSET of several fields, or of a key of which something must be observed.
+    fn hset_after_look<'f>(
         &mut self,
         db: Db,
         key: &KeyRef<'_>,

@@ -4,8 +4,10 @@
 use std::sync::Arc;
 
 use proptest::prelude::*;
+use smallvec::smallvec;
 use tutti::base::ids::{Db, ShardId, Slot};
 use tutti::base::rng::Rng;
+use tutti::merge::op::{FieldWrite, Observations, Op};
 use tutti::merge::origins::OriginIdx;
 use tutti::merge::realm::Realm;
 use tutti::merge::stamp::{EPOCH_MS, Stamp};
@@ -16,6 +18,8 @@ use crate::gen_ops::{ORIGINS, READINGS, cases, reading, realm, write};
 use crate::mesh::{canonical, settings, tag};
 
 const KEYS: u64 = 4;
+
+const FIELDS: [&[u8]; 4] = [b"x", b"y", b"a longer field", b"new"];
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -176,6 +180,52 @@ proptest! {
     }
 
     #[test]
+    fn prop_the_short_way_to_write_a_field_leaves_what_the_long_one_leaves(
+        steps in steps(),
+        writes in prop::collection::vec((0..KEYS, 0..FIELDS.len()), 1..8),
+    ) {
+        let (mut short, mut long) = (Books::new(), Books::new());
+        for step in &steps {
+            short.take(step);
+            long.take(step);
+        }
+        for (key, field) in writes {
+            let name = short.names[key as usize].clone();
+            let key = KeyRef::new(&short.realm, name.as_bytes());
+            let stamp = Stamp::new(long.keys.floor(Db(0), &key).hlc().next(), OriginIdx::OWN);
+            let before = short.text();
+            let (field, mut floor) = (FIELDS[field], None);
+            let done = short.keys.set_field_over(Db(0), &key, (field, b"v"), |at| {
+                floor = Some(at);
+                stamp
+            });
+            let op = Op::Fields {
+                fields: smallvec![FieldWrite { name: field, value: Some(b"v"), observed: Observations::new() }],
+            };
+            match done {
+                Some((written, is_new)) => {
+                    prop_assert_eq!((written, floor), (stamp, Some(long.keys.floor(Db(0), &key))));
+                    let known = long.keys.find(Db(0), &key).map(|entry| unpack(&long.realm, entry));
+                    let hash = known.as_ref().and_then(|state| state.hash.as_ref()).expect("only a hash is written so");
+                    prop_assert_eq!(is_new, hash.find(&long.realm, field).is_none());
+                }
+                None => {
+                    prop_assert_eq!((floor, before), (None, short.text()));
+                    short.keys.apply(Db(0), &key, &op, |_| stamp);
+                }
+            }
+            long.keys.apply(Db(0), &key, &op, |_| stamp);
+            prop_assert_eq!(short.text(), long.text());
+            // Deadlines written in the past are seen to first.
+            let time = short.time_ms - EPOCH_MS;
+            short.take(&Step::Expire { time });
+            long.take(&Step::Expire { time });
+            short.check();
+            prop_assert_eq!(short.keys.garbage_len(), long.keys.garbage_len());
+        }
+    }
+
+    #[test]
     fn prop_a_local_write_beats_all_that_is_there(steps in steps(), key in 0..KEYS) {
         let mut books = Books::new();
         steps.iter().for_each(|step| books.take(step));
@@ -189,6 +239,36 @@ proptest! {
         prop_assert_eq!(state.string.stamp, stamp);
         prop_assert_eq!(state.deadline_at(), None);
     }
+}
+
+#[test]
+fn a_field_of_a_hash_that_is_nothing_else_takes_the_short_way_unless_it_counts_or_was_deleted() {
+    let mut books = Books::new();
+    let name = books.names[0].clone();
+    let key = KeyRef::new(&books.realm, name.as_bytes());
+    let stamp = |n: u64| Stamp::new(reading(n), OriginIdx::OWN);
+    let mut write = |n: u64, name: &[u8]| books.keys.set_field_over(Db(0), &key, (name, b"v"), |_| stamp(n));
+    assert_eq!(write(0, b"x"), None, "no hash yet");
+    let fields = |value: Option<&'static [u8]>| Op::Fields {
+        fields: smallvec![FieldWrite { name: b"x", value, observed: Observations::new() }],
+    };
+    books.keys.apply(Db(0), &key, &fields(Some(b"v")), |_| stamp(1));
+    let mut write = |n: u64, name: &[u8]| books.keys.set_field_over(Db(0), &key, (name, b"v"), |_| stamp(n));
+    assert_eq!(write(2, b"x"), Some((stamp(2), false)));
+    // Beyond what a hash keeps in a list.
+    for n in 3..40 {
+        assert_eq!(write(n, format!("f{n}").as_bytes()), Some((stamp(n), true)));
+    }
+    assert_eq!(write(40, b"f7"), Some((stamp(40), false)));
+    books.keys.apply(Db(0), &key, &fields(None), |_| stamp(41));
+    let mut write = |n: u64, name: &[u8]| books.keys.set_field_over(Db(0), &key, (name, b"v"), |_| stamp(n));
+    assert_eq!(write(42, b"x"), None, "a memory of a delete");
+    let add = Op::FieldAdd { name: b"f8", epoch: reading(43), total: tutti::merge::total::Total::Int(1) };
+    books.keys.apply(Db(0), &key, &add, |_| stamp(43));
+    let mut write = |n: u64, name: &[u8]| books.keys.set_field_over(Db(0), &key, (name, b"v"), |_| stamp(n));
+    assert_eq!(write(44, b"f8"), None, "a count");
+    assert_eq!(write(44, b"f9"), Some((stamp(44), false)));
+    books.check();
 }
 
 #[test]

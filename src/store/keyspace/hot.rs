@@ -1,5 +1,5 @@
-//! The two writes everything is measured by, with one look-up each: SET of a key that is at most a plain value, and
-//! INCR of a key that is a counter already.
+//! The three writes everything is measured by, with one look-up each: SET of a key that is at most a plain value, INCR
+//! of a key that is a counter already, and HSET of one plain field of a hash that exists.
 //!
 //! They leave exactly what `Keyspace::apply` would leave. They may be short because a local stamp is above everything
 //! in the key, so nothing has to be compared, and because they know which of the counts can change.
@@ -107,6 +107,38 @@ impl Keyspace {
         self.digests.shift(db, self.table_index(key.slot), before, after);
         self.watched_after(db, key, watched, Cause::Write(stamp));
         Some(Counted { stamp, slot, sum })
+    }
+
+    /// A local HSET of one field of a hash that is nothing else, has no deadline and is not empty. `mint` as above.
+    /// Returns the stamp and whether the field is new. `None`: the key is something else, or the field is a count or a
+    /// memory of a delete; nothing was done.
+    #[inline]
+    pub fn set_field_over(
+        &mut self,
+        db: Db,
+        key: &KeyRef<'_>,
+        (name, value): (&[u8], &[u8]),
+        mint: impl FnOnce(Stamp) -> Stamp,
+    ) -> Option<(Stamp, bool)> {
+        self.note_late(db, key);
+        let watched = self.watched_before(db, key);
+        let base = self.base_floor(db, key.slot);
+        let scale = self.scale(db, key);
+        let (realm, table) = self.table_mut(db, key);
+        let entry: &mut Packed = table.find_mut(key.hash, |entry| entry.key() == key.bytes)?;
+        let state = entry.rich_mut()?;
+        if !state.string.is_void() || state.deadline.is_some() {
+            return None;
+        }
+        let before = scale.of_state(realm, state);
+        let floor = realm.origins.later(base, state.newest(realm));
+        // The key stays as alive as it was, and so does all there is to forget in it: no count changes.
+        let hash = state.hash.as_deref_mut().filter(|hash| !hash.is_empty())?;
+        let (stamp, is_new) = hash.set_over(realm, name, value, || mint(floor))?;
+        let after = scale.of_state(realm, state);
+        self.digests.shift(db, self.table_index(key.slot), before, after);
+        self.watched_after(db, key, watched, Cause::Write(stamp));
+        Some((stamp, is_new))
     }
 
     #[inline]
