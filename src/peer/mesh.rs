@@ -245,7 +245,7 @@ pub struct From {
 /// What is linked on one core.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Counts {
-    /// Masters whose links are up and whose data of then is here.
+    /// Masters that are linked and whose data, as of when the link began, is here.
     pub masters: usize,
     /// Readers that have said something of late.
     pub readers: usize,
